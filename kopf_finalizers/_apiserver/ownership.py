@@ -25,7 +25,9 @@ class Writer:
     time: str
 
 
-def apply_finalizers(metadata: Mapping[str, Any], applied: list[str], writer: Writer) -> Entry:
+def apply_finalizers(
+    metadata: Mapping[str, Any], applied: list[str], writer: Writer
+) -> tuple[list[str], list[Entry]]:
     """What becomes of the finalizers and their owners when a manager applies these."""
     present = list(metadata.get("finalizers", []))
     for names in (present, applied):
@@ -41,21 +43,19 @@ def apply_finalizers(metadata: Mapping[str, Any], applied: list[str], writer: Wr
     before = {name for e in mine for name in _names(e)}
     given_up = before - set(applied) - {name for e in others for name in _names(e)}
     kept = [n for n in present if n not in given_up]
-    return {
-        "finalizers": kept + [n for n in applied if n not in kept],
-        "managedFields": _sorted([*others, *(mine if before == set(applied) else [mine_now])]),
-    }
+    owners = [*others, *(mine if before == set(applied) else [mine_now])]
+    return kept + [n for n in applied if n not in kept], _sorted(owners)
 
 
 def updated_owners(
-    old: Mapping[str, Any], finalizers: Iterable[str], writer: Writer
+    old: Mapping[str, Any], metadata: Mapping[str, Any], writer: Writer
 ) -> list[Entry]:
     """Who owns the finalizers after a request that is not an apply.
 
     Nobody owns what is gone; what is new belongs to who brought it; and what was there already
     keeps its owners.
     """
-    after = set(finalizers)
+    after = set(metadata.get("finalizers", []))
     new = after - set(old.get("finalizers", []))
     entries = []
     for entry in old.get("managedFields", []):

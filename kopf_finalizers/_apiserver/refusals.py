@@ -84,12 +84,9 @@ def invalid(kind: str, group: str, name: str, problems: Sequence[Problem]) -> Ap
     lines = [f"{p.field}: {p.message}" for p in problems]
     listed = lines[0] if len(lines) == 1 else f"[{', '.join(lines)}]"
     qualified = f"{kind}.{group}" if group else kind
-    details = {
-        **({"name": name} if name else {}),
-        **({"group": group} if group else {}),
-        "kind": kind,
-        "causes": [{"reason": p.reason, "message": p.message, "field": p.field} for p in problems],
-    }
+    causes = [{"reason": p.reason, "message": p.message, "field": p.field} for p in problems]
+    details = {"name": name, "group": group, "kind": kind, "causes": causes}
+    details = {key: value for key, value in details.items() if value}
     return refusal(422, "Invalid", f"{qualified} {quoted(name)} is invalid: {listed}", details)
 
 
@@ -100,14 +97,29 @@ def quoted(value: str) -> str:
 
 def wrong_type(metadata: Mapping[str, Any]) -> str | None:
     """What cannot even be read as metadata, if anything."""
-    finalizers = metadata.get("finalizers", [])
-    if not isinstance(finalizers, list) or not all(isinstance(f, str) for f in finalizers):
-        return "metadata.finalizers: a list of strings is expected"
-    for field in ("labels", "annotations"):
-        strings = metadata.get(field, {})
-        if not isinstance(strings, dict) or not all(isinstance(v, str) for v in strings.values()):
-            return f"metadata.{field}: a mapping of strings to strings is expected"
+    for field, value in metadata.items():
+        if value is None:
+            continue
+        if field == "finalizers":
+            good = isinstance(value, list) and all(isinstance(f, str) for f in value)
+        elif field in ("labels", "annotations"):
+            good = isinstance(value, dict) and all(isinstance(v, str) for v in value.values())
+        elif field in ("name", "generateName", "namespace", "uid", "resourceVersion"):
+            good = isinstance(value, str)
+        elif field in ("creationTimestamp", "deletionTimestamp"):
+            good = isinstance(value, str) and _is_time(value)
+        else:
+            good = True
+        if not good:
+            return f"metadata.{field}: cannot unmarshal {json.dumps(value)}"
     return None
+
+
+def _is_time(text: str) -> bool:
+    try:
+        return datetime.fromisoformat(text).tzinfo is not None
+    except ValueError:
+        return False
 
 
 def name_problems(metadata: Mapping[str, Any], *, label: bool) -> Iterator[Problem]:

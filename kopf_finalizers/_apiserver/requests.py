@@ -36,10 +36,10 @@ class Resource:
     def qualified(self) -> str:
         return f"{self.plural}.{self.group}" if self.group else self.plural
 
-    def details(self, name: str = "") -> Body:
+    def details(self, name: str = "", kind: str = "") -> Body:
         """How an error names an object of this kind."""
-        group = {"group": self.group} if self.group else {}
-        return {**({"name": name} if name else {}), **group, "kind": self.plural}
+        named = {"name": name, "group": self.group, "kind": kind or self.plural}
+        return {key: value for key, value in named.items() if value}
 
 
 @dataclass(frozen=True)
@@ -59,9 +59,11 @@ class Target:
         message = f"{self.resource.qualified} {quoted(self.name)} not found"
         return refusal(404, "NotFound", message, self.resource.details(self.name))
 
-    def conflict(self, why: str) -> ApiError:
-        message = f"Operation cannot be fulfilled on {self.resource.qualified} {quoted(self.name)}"
-        return refusal(409, "Conflict", f"{message}: {why}", self.resource.details(self.name))
+    def conflict(self, why: str, kind: str = "") -> ApiError:
+        details = self.resource.details(self.name, kind)
+        what = f"{kind}.{self.resource.group}" if kind else self.resource.qualified
+        message = f"Operation cannot be fulfilled on {what} {quoted(self.name)}: {why}"
+        return refusal(409, "Conflict", message, details)
 
     def invalid(self, *problems: Problem) -> ApiError:
         return invalid(self.resource.kind, self.resource.group, self.name, problems)
@@ -197,7 +199,7 @@ def applied(request: Request, target: Target) -> Body:
     if problem_of_type:
         message = f"failed to create typed patch object: {problem_of_type}"
         raise refusal(500, None, message)
-    return metadata
+    return _present(metadata)
 
 
 def delete_options(request: Request) -> Body:
@@ -244,8 +246,13 @@ def _normalise(body: Body) -> str | None:
     if not isinstance(metadata, dict):
         return "metadata: an object is expected"
     problem = wrong_type(metadata)
-    body["metadata"] = {k: v for k, v in metadata.items() if v not in (None, [], {}, "")}
+    body["metadata"] = _present(metadata)
     return problem
+
+
+def _present(metadata: Body) -> Body:
+    """Nothing and empty are the same in metadata."""
+    return {k: v for k, v in metadata.items() if v not in (None, [], {}, "")}
 
 
 def _check_kind(body: Body, target: Target, name: str) -> None:

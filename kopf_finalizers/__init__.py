@@ -1,0 +1,33 @@
+"""Every Kopf operator its own finalizer.
+
+An operator says once who it is, and from then on it shares resources with any other: nobody's
+finalizer is touched by anyone but its owner, no cleanup is skipped, no object is stuck.
+
+    import kopf_finalizers
+
+    finalizers = kopf_finalizers.configure(domain="mycompany.com", operator="db-operator")
+
+    @finalizers.on.delete("mygroup", "v1", "myresources", finalizer="backups")
+    def drop_backups(**_): ...
+"""
+
+from .errors import ConfigurationError
+from .finalizers import Finalizers, configure
+from .names import FinalizerName, OperatorIdentity, OperatorName, OrganisationDomain, Purpose
+from .patches import add_finalizer, has_finalizer, json_patch, merge_patch, remove_finalizer
+
+__all__ = [
+    "ConfigurationError",
+    "FinalizerName",
+    "Finalizers",
+    "OperatorIdentity",
+    "OperatorName",
+    "OrganisationDomain",
+    "Purpose",
+    "add_finalizer",
+    "configure",
+    "has_finalizer",
+    "json_patch",
+    "merge_patch",
+    "remove_finalizer",
+]

@@ -1,0 +1,465 @@
+"""Dedicated finalizers in Kopf's handling cycle: when each goes on, and when it comes off.
+
+Kopf (1.44 to 1.45) handles an object in cycles, one for each event. A cycle first asks which
+`on.event` handlers match, then which others do, calls those, keeps their progress, and at its end
+sends one patch. This module takes part at two places, both public:
+
+* **Filters.** Every dedicated finalizer has an `on.event` registration with the selector and the
+  filters of its handler, whose `when=` callback notes that the handler matches and says no, so that
+  Kopf never calls it. A last such callback, on the resource alone, sees what has matched and puts
+  the additions and removals on `patch.fns`, where they go out with Kopf's own finalizer.
+* **The progress storage.** Kopf tells it how each attempt of a handler ended. So that is where a
+  cleanup is seen to be finished, whatever the handler is: sync or async, with sub-handlers, given
+  up after its retries. And since Kopf asks it what handlers wait for, it keeps them waiting in the
+  one cycle that puts a missing finalizer on the object: no handler runs before it is stored.
+
+What happens to a finalizer F in a cycle, in the order of the checks:
+
+| the object | F | then |
+| --- | --- | --- |
+| alive, a handler of F matches | not there | added, and Kopf's handlers wait for the next cycle |
+| alive, no handler of F matches | there | removed |
+| being deleted, a cleanup of F is not finished | there | stays until it is |
+| being deleted, Kopf's own finalizer is not there | there | removed: no cleanup is called then |
+| being deleted, otherwise | there | removed |
+"""
+
+import copy
+import functools
+import inspect
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeAlias, cast
+
+import kopf
+
+from .errors import ConfigurationError
+from .patches import AddFinalizer, Change, RemoveFinalizer, finalizers_of, is_being_deleted
+
+Logger: TypeAlias = kopf.Logger
+
+# What Kopf tells the filters of a changed object but not those of an event.
+_CHANGES = frozenset({"old", "new", "diff", "reason"})
+
+
+@dataclass(frozen=True)
+class Use:
+    """One handler's use of a dedicated finalizer, as it was declared."""
+
+    finalizer: str
+    kind: str
+    fn: Callable[..., Any]
+    selector: "Selector"
+    registry: kopf.OperatorRegistry
+    handler_id: str
+
+    @property
+    def is_cleanup(self) -> bool:
+        """Whether the finalizer waits for this handler to succeed."""
+        return self.kind == "delete"
+
+
+@dataclass(frozen=True)
+class Selector:
+    """The resource that a decorator was given, as Kopf takes it, and compared as far as it can be.
+
+    A name may be a plural, a singular, a kind or a shortcut, and only a cluster knows which ones
+    mean the same resource. So two selectors that differ in the name are taken for different ones.
+    """
+
+    args: tuple[Any, ...]
+    options: tuple[tuple[str, Any], ...]
+
+    def overlaps(self, other: "Selector") -> bool:
+        """Whether both surely select some resource."""
+        pairs = zip(self.parts(), other.parts(), strict=True)
+        return all(mine == theirs or None in (mine, theirs) for mine, theirs in pairs)
+
+    def parts(self) -> tuple[object, object, object]:
+        """Group, version and name, each None where any will do."""
+        named = dict(self.options)
+        args = [str(arg) if isinstance(arg, str) else arg for arg in self.args if arg is not None]
+        if len(args) == 2 and isinstance(args[0], str):
+            if "/" in args[0]:
+                args[:1] = args[0].rsplit("/", 1)
+            elif args[0] == "v1":
+                args.insert(0, "")
+            else:
+                args.insert(1, None)
+        group, version, name = [None] * (3 - len(args)) + args
+        names = [named.get(key) for key in ("plural", "kind", "singular", "shortcut", "category")]
+        name = next(filter(None, [name, *names]), None)
+        if name is kopf.EVERYTHING:
+            name = None
+        return named.get("group", group), named.get("version", version), name
+
+    def __str__(self) -> str:
+        shown = [str(arg) for arg in self.args if arg is not None]
+        return "/".join(shown + [f"{key}={value}" for key, value in self.options])
+
+
+@dataclass
+class _Cycle:
+    """What is known in one cycle of one object."""
+
+    patch: kopf.Patch
+    leftover: bool
+    logger: Logger
+    # For each finalizer that a handler wants here: the ids of its cleanups that match.
+    matched: dict[str, set[str]] = field(default_factory=dict)
+    # The same on an object being deleted, less the cleanups that are finished.
+    pending: dict[str, set[str]] = field(default_factory=dict)
+    # A finalizer is missing, so Kopf's handlers wait for the next cycle.
+    postponed: bool = False
+    # A cleanup has finished in this cycle, and its finalizer goes.
+    released: bool = False
+    unwritten: list[Callable[..., None]] = field(default_factory=list)
+
+
+class DedicatedFinalizers:
+    """The dedicated finalizers of one operator: what was declared, and what is done about it."""
+
+    def __init__(self) -> None:
+        self.uses = list[Use]()
+        self._settings: kopf.OperatorSettings | None = None
+        self._storage: _ObservingStorage | None = None
+        self._cycle: ContextVar[_Cycle | None] = ContextVar("cycle", default=None)
+
+    def declare(self, use: Use, filters: Mapping[str, Any]) -> None:
+        """Note a handler's use of a finalizer, and watch for the objects that the handler matches.
+
+        Raises:
+            ConfigurationError: Another cleanup waits with the same finalizer on the same resource.
+        """
+        for other in self.uses:
+            if use.is_cleanup and _collide(use, other):
+                raise ConfigurationError(
+                    f'The finalizer "{use.finalizer}" of {use.selector} already waits for the'
+                    f" cleanup {other.handler_id}, so it cannot wait for {use.handler_id} too: one"
+                    " would take it off while the other is still to be done. Give each cleanup a"
+                    " finalizer of its own."
+                )
+        self.uses.append(use)
+        when = filters.get("when")
+        options = dict(use.selector.options) | dict(filters) | {"when": self._noting(use, when)}
+        self._watch(use.selector, options, use.registry, id=f"{use.finalizer}:{use.handler_id}")
+        if self._settings is not None:  # declared late, from a startup handler
+            self._settle_last([use])
+
+    def apply(self, settings: kopf.OperatorSettings) -> None:
+        """Take part in the cycles of an operator that is about to start."""
+        first = self._settings is None
+        self._settings = settings
+        if first:
+            self._settle_last(self.uses)
+
+    def _settle_last(self, uses: Iterable[Use]) -> None:
+        """Register, after all the others, what acts on what they have noted."""
+        groups: dict[tuple[int, Selector], list[Use]] = {}
+        for use in uses:
+            groups.setdefault((id(use.registry), use.selector), []).append(use)
+        for group in groups.values():
+            selector, registry = group[0].selector, group[0].registry
+            names = tuple(dict.fromkeys(use.finalizer for use in group))
+            when = functools.partial(self._settle, names)
+            options = dict(selector.options) | {"when": when}
+            self._watch(selector, options, registry, id=f"settle:{selector}")
+
+    def _watch(
+        self,
+        selector: Selector,
+        options: Mapping[str, Any],
+        registry: kopf.OperatorRegistry,
+        *,
+        id: str,  # noqa: A002 - Kopf's name
+    ) -> None:
+        event: Callable[..., Any] = kopf.on.event
+        event(*selector.args, **options, registry=registry, id=f"kopf-finalizers/{id}")(_never)
+
+    def _noting(self, use: Use, when: Callable[..., bool] | None) -> Callable[..., bool]:
+        """A filter that notes a match and never lets Kopf call the handler."""
+
+        def note(**kwargs: Any) -> bool:
+            if when is None or _may_match(when, kwargs):
+                cleanups = self._current(**kwargs).matched.setdefault(use.finalizer, set())
+                if use.is_cleanup:
+                    cleanups.add(use.handler_id)
+            return False
+
+        return note
+
+    def _current(self, *, patch: kopf.Patch, logger: Logger, **_: Any) -> _Cycle:
+        """This cycle: Kopf makes a patch for each, before it asks any filter."""
+        cycle = self._cycle.get()
+        if cycle is None or cycle.patch is not patch:
+            cycle = _Cycle(patch=patch, leftover=bool(patch), logger=logger)
+            self._cycle.set(cycle)
+        return cycle
+
+    def _settle(self, names: Sequence[str], /, **kwargs: Any) -> bool:
+        """Bring the finalizers of those names to where they should be; safe to call again."""
+        cycle = self._current(**kwargs)
+        if kwargs["type"] == "DELETED":
+            return False
+        body: kopf.Body = kwargs["body"]
+        settings = self._observed_settings()
+        if is_being_deleted(body):
+            self._release(names, body, cycle, settings)
+        else:
+            self._guard(names, body, cycle)
+        if cycle.leftover and not kopf.Patch(fns=cycle.patch.fns).as_json_patch(body):
+            # Kopf calls no state-dependent handler in a cycle that begins with functions left over
+            # from a conflict. When these turn out to change nothing, nothing is sent, so no event
+            # follows, and the handlers would not be called at all: make Kopf come back.
+            settings.persistence.progress_storage.touch(
+                body=body, patch=cycle.patch, value=datetime.now(UTC).isoformat()
+            )
+        return False
+
+    def _guard(self, names: Sequence[str], body: kopf.Body, cycle: _Cycle) -> None:
+        """On an object that is alive: a finalizer is there if and only if a handler wants it."""
+        present = finalizers_of(body)
+        _drop(cycle.patch, lambda fn: isinstance(fn, Change) and fn.name in names)
+        for name in names:
+            if name in cycle.matched and name not in present:
+                cycle.patch.fns.append(AddFinalizer(name))
+                cycle.postponed = True
+            elif name in present and name not in cycle.matched:
+                cycle.logger.debug(f"Releasing {name}: no handler that uses it matches any more.")
+                cycle.patch.fns.append(RemoveFinalizer(name))
+
+    def _release(
+        self,
+        names: Sequence[str],
+        body: kopf.Body,
+        cycle: _Cycle,
+        settings: kopf.OperatorSettings,
+    ) -> None:
+        """On an object being deleted: a finalizer is there while its cleanup is to be done."""
+        present = finalizers_of(body)
+        if cycle.leftover:
+            _drop(cycle.patch, functools.partial(_is_refused, body=body, logger=cycle.logger))
+        for name in names:
+            if name not in present:
+                continue
+            pending = {
+                handler_id
+                for handler_id in cycle.matched.get(name, ())
+                if not _is_finished(settings.persistence.progress_storage.fetch(
+                    key=cast("kopf.HandlerId", handler_id), body=body
+                ))
+            }  # fmt: skip
+            if pending and settings.persistence.finalizer in present:
+                cycle.pending[name] = pending
+            elif RemoveFinalizer(name) not in cycle.patch.fns:
+                if pending:
+                    cycle.logger.warning(
+                        f"Releasing {name} though its cleanup has not succeeded:"
+                        f" {', '.join(sorted(pending))}. Kopf's own finalizer,"
+                        f" {settings.persistence.finalizer}, is not on the object, so Kopf will"
+                        " not call it any more."
+                    )
+                cycle.patch.fns.append(RemoveFinalizer(name))
+
+    def _observed_settings(self) -> kopf.OperatorSettings:
+        """The settings, with the progress storage observed, whichever it is by now."""
+        settings = self._settings
+        if settings is None:
+            raise ConfigurationError(
+                "This operator has dedicated finalizers, but its identity was never applied to"
+                " Kopf's settings, so nothing would put them on or take them off: call"
+                " finalizers.apply(settings) before the operator starts, or use configure(), which"
+                " does that."
+            )
+        if settings.persistence.progress_storage is not self._storage:
+            storage = settings.persistence.progress_storage
+            self._storage = _ObservingStorage(storage, self._cycle)
+            settings.persistence.progress_storage = self._storage
+        return settings
+
+
+class _ObservingStorage(kopf.MultiProgressStorage):
+    """An operator's progress storage, with this module looking on.
+
+    In a cycle that releases a finalizer, what the storage writes goes into the same JSON Patch as
+    the release: Kopf would send it as a merge patch of its own before. So a release costs no
+    request, and an operator killed in between cannot leave one without the other.
+    """
+
+    def __init__(self, storage: kopf.ProgressStorage, cycle: ContextVar[_Cycle | None]) -> None:
+        super().__init__([storage])
+        self._storage = storage
+        self._cycle = cycle
+
+    def fetch(self, *, key: kopf.HandlerId, body: kopf.Body) -> kopf.ProgressRecord | None:
+        record = self._storage.fetch(key=key, body=body)
+        cycle = self._cycle.get()
+        if cycle is None or not cycle.postponed or _is_finished(record):
+            return record
+        # Not stored (see below), so it only has to be later than the end of this cycle.
+        later = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+        return cast("kopf.ProgressRecord", {**(record or {}), "delayed": later})
+
+    def store(
+        self,
+        *,
+        key: kopf.HandlerId,
+        record: kopf.ProgressRecord,
+        body: kopf.Body,
+        patch: kopf.Patch,
+    ) -> None:
+        cycle = self._cycle.get()
+        store = functools.partial(self._storage.store, key=key, record=record, body=body)
+        if cycle is None or not (cycle.postponed or cycle.pending):
+            store(patch=patch)
+        elif not cycle.postponed:
+            cycle.unwritten.append(store)
+            if _is_finished(record):
+                _finish(key, record, cycle)
+
+    def purge(self, *, key: kopf.HandlerId, body: kopf.Body, patch: kopf.Patch) -> None:
+        cycle = self._cycle.get()
+        purge = functools.partial(self._storage.purge, key=key, body=body)
+        if cycle is None or not cycle.pending:
+            purge(patch=patch)
+        else:
+            cycle.unwritten.append(purge)
+
+    def flush(self) -> None:
+        cycle = self._cycle.get()
+        if cycle is not None and cycle.unwritten:
+            progress = _progress_of(cycle)
+            for write in cycle.unwritten:
+                write(patch=progress)
+            cycle.unwritten.clear()
+        self._storage.flush()
+
+
+def _progress_of(cycle: _Cycle) -> kopf.Patch:
+    """Where progress is written in this cycle: with what is released, or as Kopf does it."""
+    if not cycle.released:
+        return cycle.patch
+    for fn in cycle.patch.fns:
+        if isinstance(fn, _StoreProgress) and fn.cycle is cycle:
+            return fn.progress
+    fn = _StoreProgress(cycle)
+    cycle.patch.fns.append(fn)
+    return fn.progress
+
+
+class _StoreProgress:
+    """Puts into the JSON Patch what would have been a merge patch of its own."""
+
+    def __init__(self, cycle: _Cycle) -> None:
+        self.cycle = cycle
+        self.progress = kopf.Patch()
+
+    def __call__(self, body: kopf.RawBody) -> None:
+        _merge(cast("dict[str, Any]", body), self.progress)
+
+    def __repr__(self) -> str:
+        return f"StoreProgress({dict(self.progress)})"
+
+
+def _merge(target: dict[str, Any], patch: Mapping[str, Any]) -> None:
+    """A merge patch (RFC 7386) applied in place."""
+    for key, value in patch.items():
+        if value is None:
+            target.pop(key, None)
+        elif isinstance(value, Mapping):
+            if not isinstance(target.get(key), dict):
+                target[key] = {}
+            _merge(target[key], value)
+        else:
+            target[key] = value
+
+
+def _finish(handler_id: str, record: kopf.ProgressRecord, cycle: _Cycle) -> None:
+    """A handler has ended, well or not: release what waited for it alone."""
+    for name, pending in cycle.pending.items():
+        if handler_id not in pending:
+            continue
+        pending.discard(handler_id)
+        if not record.get("success"):
+            cycle.logger.warning(
+                f"The cleanup {handler_id} is given up and has not succeeded:"
+                f" {record.get('message')}. {name} no longer waits for it."
+            )
+        if not pending:
+            cycle.released = True
+            cycle.patch.fns.append(RemoveFinalizer(name))
+
+
+def _is_finished(record: kopf.ProgressRecord | None) -> bool:
+    return record is not None and bool(record.get("success") or record.get("failure"))
+
+
+def _drop(patch: kopf.Patch, unwanted: Callable[[kopf.PatchFn], bool]) -> None:
+    if patch.fns:
+        patch.fns[:] = [fn for fn in patch.fns if not unwanted(fn)]
+
+
+def _is_refused(fn: kopf.PatchFn, *, body: kopf.Body, logger: Logger) -> bool:
+    """Whether a function left over would add a finalizer to an object being deleted.
+
+    An API server refuses such a patch as a whole and Kopf keeps it for the next cycle, for ever:
+    neither a cleanup would be called nor a finalizer removed.
+    """
+    raw = copy.deepcopy(dict(body))
+    fn(cast("kopf.RawBody", raw))
+    added = set(finalizers_of(raw)) - set(finalizers_of(body))
+    if added and not isinstance(fn, Change):
+        logger.debug(f"Dropping {fn!r}: the object is being deleted, and gets no {added} any more.")
+    return bool(added) or isinstance(fn, AddFinalizer)
+
+
+def _may_match(when: Callable[..., bool], kwargs: Mapping[str, Any]) -> bool:
+    """Whether a handler's `when=` holds, or cannot be known from an event.
+
+    An event has no `old`, `new`, `diff` or `reason`. A filter that asks for one of these is taken
+    to hold: then the finalizer guards an object too many rather than one too few.
+    """
+    if not _CHANGES.isdisjoint(_parameters(when)):
+        return True
+    try:
+        return when(**kwargs, **_UNKNOWN_CHANGES)
+    except _UnknownError:
+        return True
+
+
+@functools.cache
+def _parameters(fn: Callable[..., Any]) -> Collection[str]:
+    return inspect.signature(fn).parameters.keys()
+
+
+class _UnknownError(Exception):
+    """A filter has asked for something that an event does not tell."""
+
+
+class _Unknown:
+    """In place of what an event does not tell: every use of it is noticed."""
+
+    def _used(self, *_: Any) -> Any:
+        raise _UnknownError
+
+    __bool__ = __contains__ = __eq__ = __getattr__ = __getitem__ = __iter__ = __len__ = _used
+    __hash__ = None  # type: ignore[assignment]
+
+
+_UNKNOWN_CHANGES = dict.fromkeys(_CHANGES, _Unknown())
+
+
+def _collide(one: Use, other: Use) -> bool:
+    return (
+        other.is_cleanup
+        and one.finalizer == other.finalizer
+        and one.registry is other.registry
+        and one.fn is not other.fn
+        and one.selector.overlaps(other.selector)
+    )
+
+
+async def _never(**_: Any) -> None:  # pragma: no cover - its filter always says no
+    """What Kopf would call if one of the filters above said yes."""

@@ -1,0 +1,230 @@
+"""`Finalizers` and `configure`: where an operator's names, settings and decorators meet."""
+
+from typing import Any
+
+import kopf
+
+from .dedicated import DedicatedFinalizers
+from .errors import ConfigurationError
+from .names import OperatorIdentity
+from .on import LEFT_OUT, FinalizerArg, On
+from .patches import add_finalizer, remove_finalizer
+from .settings import apply_identity
+
+
+class Finalizers:
+    """The finalizers of one operator: its names, its decorators, and changes of its own entries.
+
+    `configure` makes one and has Kopf apply it when the operator starts. Made directly it registers
+    nothing, for operators that are embedded in another program: then call `apply` on the settings.
+
+    Args:
+        identity: Who the operator is.
+        storages: Whether applying it sets the progress and the diff-base storages too. With False
+            the operator's own are left as they are; they must be nobody else's.
+        watches_only: Whether the operator has said that it needs no finalizer.
+        registry: Where its decorators register; Kopf's default registry when left out.
+
+    Example:
+        >>> identity = OperatorIdentity(domain="mycompany.com", operator="db-operator")
+        >>> finalizers = Finalizers(identity)
+        >>> settings = kopf.OperatorSettings()
+        >>> finalizers.apply(settings)
+        >>> settings.persistence.finalizer
+        'mycompany.com/db-operator'
+    """
+
+    on: On
+    """The decorators: `create`, `resume`, `update`, `delete`, `field`, `event`, `daemon`, `timer`.
+
+    Example:
+        >>> @finalizers.on.delete("mygroup", "v1", "myresources", finalizer="backups")
+        ... def drop_backups(**_): ...
+    """
+
+    def __init__(
+        self,
+        identity: OperatorIdentity,
+        *,
+        storages: bool = True,
+        watches_only: bool = False,
+        registry: kopf.OperatorRegistry | None = None,
+    ) -> None:
+        self.identity = identity
+        self.storages = storages
+        self.watches_only = watches_only
+        self._dedicated = DedicatedFinalizers()
+        self.on = On(identity, self._dedicated, watches_only=watches_only, registry=registry)
+
+    @property
+    def name(self) -> str:
+        """The operator's own finalizer, which Kopf puts on and takes off.
+
+        Example:
+            >>> finalizers.name
+            'mycompany.com/db-operator'
+        """
+        return self.identity.finalizer
+
+    def name_for(self, purpose: str) -> str:
+        """The dedicated finalizer for a purpose, or a full name that this operator may use.
+
+        Raises:
+            ConfigurationError: As `OperatorIdentity.finalizer_for`.
+
+        Example:
+            >>> finalizers.name_for("backups")
+            'mycompany.com/db-operator.backups'
+        """
+        return self.identity.finalizer_for(purpose)
+
+    def apply(self, settings: kopf.OperatorSettings) -> None:
+        """Apply the identity to an operator's settings, before the operator starts.
+
+        It sets the finalizer and, unless `storages=False`, the progress and the diff-base storage,
+        and readies the dedicated finalizers of all handlers declared so far and later.
+
+        Example:
+            >>> settings = kopf.OperatorSettings()
+            >>> finalizers.apply(settings)
+            >>> settings.persistence.finalizer
+            'mycompany.com/db-operator'
+        """
+        apply_identity(
+            settings, self.identity, storages=self.storages, watches_only=self.watches_only
+        )
+        self._dedicated.apply(settings)
+
+    def add(self, patch: kopf.Patch, purpose: str | None = None) -> None:
+        """Put one of the operator's own finalizers on an object, through a handler's patch.
+
+        See `add_finalizer`. A finalizer that a handler has declared with `finalizer=` needs no such
+        call. One that is added by hand must be removed by hand.
+
+        Raises:
+            ConfigurationError: As `add_finalizer` and `name_for`.
+
+        Example:
+            >>> patch = kopf.Patch()
+            >>> finalizers.add(patch, "snapshots")
+            >>> patch.fns
+            [AddFinalizer('mycompany.com/db-operator.snapshots')]
+        """
+        add_finalizer(patch, self._own(purpose))
+
+    def remove(self, patch: kopf.Patch, purpose: str | None = None) -> None:
+        """Take one of the operator's own finalizers off an object, through a handler's patch.
+
+        See `remove_finalizer`.
+
+        Raises:
+            ConfigurationError: As `remove_finalizer` and `name_for`.
+
+        Example:
+            >>> patch = kopf.Patch()
+            >>> finalizers.remove(patch, "snapshots")
+            >>> patch.fns
+            [RemoveFinalizer('mycompany.com/db-operator.snapshots')]
+        """
+        remove_finalizer(patch, self._own(purpose))
+
+    def _own(self, purpose: str | None) -> str:
+        return self.name if purpose is None else self.name_for(purpose)
+
+    def __repr__(self) -> str:
+        return f"<Finalizers of {self.name}>"
+
+
+# Which operator a registry belongs to. An operator is one process with one registry and one set of
+# settings, so a second identity in it would take the place of the first.
+_configured: dict[kopf.OperatorRegistry, Finalizers] = {}
+
+
+def configure(
+    domain: str | None = None,
+    operator: str | None = None,
+    *,
+    finalizer: FinalizerArg = LEFT_OUT,
+    name: str | None = None,
+    registry: kopf.OperatorRegistry | None = None,
+    storages: bool = True,
+) -> Finalizers:
+    """Say who this operator is; from then on its finalizers and storages are its own.
+
+    It registers an `on.startup` handler that applies the identity to Kopf's settings. Called again
+    with the same identity, as in each module of an operator, it returns the same `Finalizers`.
+
+    Args:
+        domain: A domain that the organisation owns.
+        operator: The operator's name, unique in the organisation.
+        finalizer: In place of domain and operator: a whole finalizer, or a template of one with
+            `{name}` after the slash. Or `None`, beside domain and operator, for an operator that
+            only watches: it gets a unique name that it never writes, so that Kopf takes no other
+            operator's finalizer off.
+        name: What `{name}` in the template stands for.
+        registry: Kopf's registry; its default one when left out.
+        storages: With False, the progress and the diff-base storage are left alone, for operators
+            that have storages of their own.
+
+    Raises:
+        ConfigurationError: A name breaks a rule, the arguments do not go together, or the registry
+            already belongs to another identity.
+
+    Example:
+        >>> import kopf_finalizers
+        >>> finalizers = kopf_finalizers.configure(domain="mycompany.com", operator="db-operator")
+        >>> finalizers.name
+        'mycompany.com/db-operator'
+    """
+    identity = _identity(domain, operator, finalizer, name)
+    watches_only = finalizer is None
+    registry = kopf.get_default_registry() if registry is None else registry
+    known = _configured.get(registry)
+    if known is None:
+        made = Finalizers(identity, storages=storages, watches_only=watches_only, registry=registry)
+        _configured[registry] = made
+        _apply_at_startup(made, registry)
+        return made
+    if known.identity != identity:
+        raise ConfigurationError(
+            f"This operator is already configured as {known.name}, so it cannot be"
+            f" {identity.finalizer} too: an operator has one identity. Use one configure() call,"
+            " and pass what it returns to the other modules; two operators in one process need a"
+            " registry= each."
+        )
+    if (known.storages, known.watches_only) != (storages, watches_only):
+        raise ConfigurationError(
+            f"{known.name} is already configured with other options: call configure() with the same"
+            " finalizer= and storages= everywhere, or once."
+        )
+    return known
+
+
+def _identity(
+    domain: str | None, operator: str | None, finalizer: FinalizerArg, name: str | None
+) -> OperatorIdentity:
+    if finalizer is LEFT_OUT or finalizer is None:
+        if name is not None:
+            raise ConfigurationError(
+                f'name="{name}" fills in a template, and there is none: add'
+                ' finalizer="mycompany.com/operator-{name}", or write operator= in its place.'
+            )
+        if domain is None or operator is None:
+            missing = "domain=" if domain is None else "operator="
+            raise ConfigurationError(
+                f"{missing} is missing: an operator is identified by a domain and a name, as in"
+                ' configure(domain="mycompany.com", operator="db-operator").'
+            )
+        return OperatorIdentity.checked(domain=domain, operator=operator)
+    if domain is not None or operator is not None:
+        raise ConfigurationError(
+            f'finalizer="{finalizer}" stands in place of domain= and operator=: leave these two'
+            " out, or the finalizer."
+        )
+    return OperatorIdentity.from_template(finalizer, name=name)
+
+
+def _apply_at_startup(finalizers: Finalizers, registry: kopf.OperatorRegistry) -> None:
+    @kopf.on.startup(registry=registry, id="kopf-finalizers")
+    async def apply_identity_at_startup(settings: kopf.OperatorSettings, **_: Any) -> None:
+        finalizers.apply(settings)

@@ -1,0 +1,94 @@
+"""An identity applied to Kopf's settings: a finalizer and storages that are nobody else's.
+
+An identity is three things to Kopf (1.44 to 1.45): the finalizer, the progress storage, where
+handlers' attempts are kept, and the diff-base storage, where the last handled state is kept. A
+unique finalizer alone is not enough: with a shared diff-base storage one operator takes the other's
+record for its own, and never calls its `on.create`. For the same reason the storages read and write
+under the identity's own prefix and nowhere else: a fallback to Kopf's default place would believe
+another operator's record.
+"""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import kopf
+
+from .names import OperatorIdentity
+from .patches import finalizers_of
+
+KOPF_FINALIZER = "kopf.zalando.org/KopfFinalizerMarker"
+"""The finalizer of every Kopf operator that does not choose one (Kopf 1.44 to 1.45)."""
+
+logger = logging.getLogger("kopf_finalizers")
+
+
+def apply_identity(
+    settings: kopf.OperatorSettings,
+    identity: OperatorIdentity,
+    *,
+    storages: bool = True,
+    watches_only: bool = False,
+) -> None:
+    """Set the finalizer and, unless `storages=False`, the two storages.
+
+    An operator that only watches gets a unique finalizer too, which it never writes: Kopf takes
+    *its* finalizer off each object on which it has nothing to do, so with Kopf's default name it
+    would take other operators' off.
+    """
+    settings.persistence.finalizer = identity.finalizer
+    if not storages:
+        return
+    prefix = identity.storage_prefix
+    # v1=False: the older form of Kopf's keys, which no operator has ever written under this prefix,
+    # fits prefix and key into 63 characters together and so cuts long prefixes short.
+    settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=prefix, v1=False)
+    settings.persistence.diffbase_storage = (
+        kopf.AnnotationsDiffBaseStorage(prefix=prefix, v1=False)
+        if watches_only
+        else _WarningDiffBaseStorage(identity)
+    )
+
+
+class _WarningDiffBaseStorage(kopf.AnnotationsDiffBaseStorage):
+    """Warns where an operator may have left its own marker behind, when Kopf had named it.
+
+    Kopf asks this storage about every object that it sees, which makes it the one place to notice
+    that without watching anything that the operator does not watch itself.
+    """
+
+    def __init__(self, identity: OperatorIdentity) -> None:
+        super().__init__(prefix=identity.storage_prefix, v1=False)
+        self._identity = identity
+        self._warned = set[tuple[str, str]]()
+
+    def fetch(self, *, body: kopf.Body) -> kopf.BodyEssence | None:
+        if KOPF_FINALIZER in finalizers_of(body) and not self._is_known(body):
+            self._warn_once(body)
+        return super().fetch(body=body)
+
+    def _is_known(self, body: Mapping[str, Any]) -> bool:
+        """Whether the object carries anything of this identity."""
+        annotations = body["metadata"].get("annotations") or {}
+        return any(key.startswith(f"{self.prefix}/") for key in annotations) or any(
+            self._identity.owns(name) for name in finalizers_of(body)
+        )
+
+    def _warn_once(self, body: Mapping[str, Any]) -> None:
+        resource = (str(body.get("apiVersion")), str(body.get("kind")))
+        if resource in self._warned:
+            return
+        self._warned.add(resource)
+        metadata = body["metadata"]
+        name = "/".join(filter(None, [metadata.get("namespace"), metadata.get("name")]))
+        logger.warning(
+            "Objects of %s %s carry Kopf's default finalizer, %s, and nothing of this operator, %s"
+            " (%s is one). If another operator put it there, nothing is wrong. If an earlier"
+            " release of this operator did, Kopf no longer takes it for its own, and these objects"
+            ' will hang when they are deleted: read "Adopting it on a live cluster" in the'
+            " documentation of kopf-finalizers first.",
+            *resource,
+            KOPF_FINALIZER,
+            self._identity.finalizer,
+            name,
+        )
