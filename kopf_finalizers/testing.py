@@ -280,7 +280,7 @@ class ApiServer:
             method=incoming.method,
             path=incoming.path,
             body=body,
-            content_type=incoming.content_type,
+            content_type=incoming.headers.get("Content-Type", ""),
             query=dict(incoming.query),
             user_agent=incoming.headers.get("User-Agent", "unknown"),
         )

@@ -54,7 +54,8 @@ def created(target: Target, body: Body, owners: list[Entry]) -> Body:
         # As long as the real server makes them: 58 characters of the prefix, and five more.
         metadata["name"] = f"{metadata['generateName'][:58]}{secrets.token_hex(3)[:5]}"
     metadata |= {"uid": str(uuid.uuid4()), "creationTimestamp": now(), "generation": 1}
-    metadata |= {"deletionTimestamp": "", "deletionGracePeriodSeconds": ""}
+    for given in ("deletionTimestamp", "deletionGracePeriodSeconds"):
+        metadata.pop(given, None)
     metadata = _trimmed({**metadata, "managedFields": owners})
     new = {**body, "metadata": metadata}
     if resource.status:

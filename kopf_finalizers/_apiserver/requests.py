@@ -98,7 +98,7 @@ class Request:
 def new_object(request: Request, target: Target) -> Body:
     """Read the object of a POST or a PUT."""
     resource = target.resource
-    if request.media_type != JSON:
+    if request.media_type not in ("", JSON):
         raise _unknown_format(JSON)
     body = _decoded(request.body, "the object provided is unrecognized")
     if not isinstance(body, dict):
@@ -141,11 +141,7 @@ def patched(old: Body, request: Request, target: Target) -> Body:
     if request.media_type == JSON_PATCH:
         new = _json_patched(old, request.body)
     else:
-        try:
-            patch = json.loads(request.body)
-        except ValueError:
-            raise refusal(500, None, "Invalid JSON Patch") from None
-        new = _merged(old, patch)
+        new = _merged(old, _merge_patch(request.body))
     problem = _normalise(new) if isinstance(new, dict) else "not an object"
     if not problem and not new.get("kind"):
         problem = "Object 'Kind' is missing"
@@ -206,7 +202,7 @@ def delete_options(request: Request) -> Body:
     """Read how to delete: the body and the query say the same in two ways."""
     options: Any = {}
     if request.body:
-        if request.media_type != JSON:
+        if request.media_type not in ("", JSON):
             raise _unknown_format(JSON)
         options = _decoded(request.body, "couldn't get version/kind")
     if not isinstance(options, dict) or options.get("kind", "DeleteOptions") != "DeleteOptions":
@@ -260,6 +256,17 @@ def _check_kind(body: Body, target: Target, name: str) -> None:
     if kind != expected:
         message = f"Invalid value: {quoted(str(kind))}: must be {expected}"
         raise invalid(kind, target.resource.group, name, [Problem("kind", message)])
+
+
+def _merge_patch(raw: bytes) -> Any:
+    try:
+        patch = json.loads(raw)
+    except ValueError:
+        patch = None
+    if not isinstance(patch, dict | list):
+        # The real server's own words, and its own status.
+        raise refusal(500, None, "Invalid JSON Patch")
+    return patch
 
 
 def _merged(old: Any, patch: Any) -> Any:

@@ -102,11 +102,12 @@ class Store:
 
     def select(self, resource: Resource, namespace: str = "") -> list[Body]:
         """The objects of one kind, in one namespace or in all."""
-        return [
-            body
-            for (kind, inside, _), body in sorted(self._objects.items(), key=lambda item: item[0])
-            if kind == resource.qualified and namespace in ("", inside)
+        found = [
+            key
+            for key in self._objects
+            if key[0] == resource.qualified and namespace in ("", key[1])
         ]
+        return [self._objects[key] for key in sorted(found)]
 
     def _resources(self) -> list[Resource]:
         return [*BUILT_IN, *map(defined, self.select(DEFINITIONS))]
