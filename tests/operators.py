@@ -7,15 +7,43 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import kopf
 
+from kopf_finalizers import Finalizers, configure
+
 from .servers import Resource, Server
 
-OPERATORS = Path(__file__).parent / "operators"
+OPERATOR_FILES = Path(__file__).parent / "operator_files"
+
+
+class Operator:
+    """An operator under test: its registry, its decorators, and what its handlers have noted."""
+
+    def __init__(self, resource: Resource, name: str = "db-operator", **options: Any) -> None:
+        self.registry = kopf.OperatorRegistry()
+        self.resource = (resource.group, resource.version, resource.plural)
+        self.finalizers: Finalizers = configure(
+            "mycompany.com", name, registry=self.registry, **options
+        )
+        self.on = self.finalizers.on
+        self.calls = list[Any]()
+
+    def noting(self, what: str) -> Callable[..., None]:
+        """A handler that notes that it was called, and the finalizers that it saw."""
+
+        def handler(body: kopf.Body, **_: Any) -> None:
+            self.calls.append((what, sorted(body["metadata"].get("finalizers", []))))
+
+        handler.__qualname__ = handler.__name__ = what
+        return handler
+
+    def called(self, what: str) -> int:
+        return sum(1 for call in self.calls if call[0] == what)
 
 
 @contextlib.contextmanager
@@ -41,18 +69,20 @@ def running(
             server=server.url, token=getattr(server, "token", None), insecure=True
         )
 
+    async def operate() -> None:
+        await kopf.operator(
+            registry=registry,
+            settings=settings,
+            standalone=True,
+            namespaces=[str(resource.namespace)],
+            stop_flag=stop,
+            ready_flag=ready,
+        )
+        await _until_disconnected()
+
     def run() -> None:
         try:
-            asyncio.run(
-                kopf.operator(
-                    registry=registry,
-                    settings=settings,
-                    standalone=True,
-                    namespaces=[str(resource.namespace)],
-                    stop_flag=stop,
-                    ready_flag=ready,
-                )
-            )
+            asyncio.run(operate())
         except BaseException as failure:
             failures.append(failure)
             ready.set()
@@ -70,13 +100,21 @@ def running(
         raise failures[0]
 
 
+async def _until_disconnected() -> None:
+    """Let the event loop close its TLS connections: aiohttp does not wait for that itself."""
+    selector: Any = getattr(asyncio.get_running_loop(), "_selector", None)
+    deadline = time.monotonic() + 5
+    while len(selector.get_map()) > 1 and time.monotonic() < deadline:  # noqa: ASYNC110
+        await asyncio.sleep(0.005)
+
+
 class OperatorProcess:
     """`kopf run` of a file, as users run it, in a process of its own."""
 
     def __init__(
         self, file: Path | str, server: Server, log: Path, *, resource: Resource, **env: str
     ) -> None:
-        self.file = OPERATORS / file
+        self.file = OPERATOR_FILES / file
         self.log = log
         self._env = os.environ | {
             "KUBECONFIG": str(server.kubeconfig),
