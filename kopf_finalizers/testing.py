@@ -18,6 +18,7 @@ PYTEST_DONT_REWRITE: so that a conftest.py may import from here as well.
 """
 
 import asyncio
+import contextlib
 import json
 import tempfile
 import threading
@@ -26,7 +27,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import kopf
@@ -39,9 +40,8 @@ from ._apiserver.store import Store, Watch
 
 __all__ = ["ApiError", "ApiServer", "LoggedRequest", "api_server"]
 
+_T = TypeVar("_T")
 _CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-# As much as the real server reads.
-_MAX_BODY = 3 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -89,21 +89,24 @@ class ApiServer:
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop = asyncio.Event()
-        self._port = 0
+        self._url: str | None = None
+        self._kubeconfig: Path | None = None
 
     def __enter__(self) -> Self:
         if self._thread is not None:
-            raise RuntimeError("An ApiServer cannot be started twice: make another one.")
-        self._folder = tempfile.TemporaryDirectory(prefix="kopf-finalizers-")
-        started: Future[None] = Future()
+            raise RuntimeError("An ApiServer cannot be started again: make another one.")
+        started: Future[tuple[asyncio.AbstractEventLoop, int]] = Future()
         self._thread = threading.Thread(target=self._run, args=(started,), name="api-server")
-        self._thread.start()
-        try:
-            started.result()
-            self.kubeconfig.write_text(json.dumps(_kubeconfig(self.url)))
-        except BaseException:
-            self.__exit__(None, None, None)
-            raise
+        with contextlib.ExitStack() as stack:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="api-server-"))
+            self._thread.start()
+            stack.callback(self._thread.join)
+            self._loop, port = started.result()
+            stack.callback(self._loop.call_soon_threadsafe, self._stop.set)
+            self._url = f"http://127.0.0.1:{port}"
+            self._kubeconfig = Path(folder) / "kubeconfig"
+            self._kubeconfig.write_text(json.dumps(_kubeconfig(self._url)))
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(
@@ -112,21 +115,18 @@ class ApiServer:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._stop.set)
-        if self._thread is not None:
-            self._thread.join()
-        self._folder.cleanup()
+        self._loop = None
+        self._stack.close()
 
     @property
     def url(self) -> str:
         """Where the server is, such as `http://127.0.0.1:41234`."""
-        return f"http://127.0.0.1:{self._port}"
+        return _started(self._url)
 
     @property
     def kubeconfig(self) -> Path:
         """A kubeconfig file that leads to this server; it is removed when the server stops."""
-        return Path(self._folder.name) / "kubeconfig"
+        return _started(self._kubeconfig)
 
     @property
     def requests(self) -> list[LoggedRequest]:
@@ -232,13 +232,12 @@ class ApiServer:
             query=dict(parse_qsl(parts.query, keep_blank_values=True)),
             user_agent="kopf-finalizers",
         )
-        if self._loop is None:
-            raise RuntimeError("The ApiServer is not up: use it in a with statement.")
         if request.is_watch:
             raise refusal(400, "BadRequest", "a watch is for clients that speak HTTP")
         # All that happens to the store happens in the thread of the server: no locks.
-        answer = asyncio.run_coroutine_threadsafe(self._handle(request), self._loop).result()
-        return json.loads(json.dumps(answer[1]))
+        loop = _started(self._loop)
+        _, answer = asyncio.run_coroutine_threadsafe(self._handle(request), loop).result()
+        return json.loads(json.dumps(answer))
 
     async def _handle(self, request: Request) -> tuple[int, Body]:
         answer = self._store.handle(request)
@@ -246,13 +245,13 @@ class ApiServer:
             wake.set()
         return answer
 
-    # Below is what runs in the thread of the server.
+    # What follows runs in the thread of the server.
 
-    def _run(self, started: "Future[None]") -> None:
+    def _run(self, started: "Future[tuple[asyncio.AbstractEventLoop, int]]") -> None:
         asyncio.run(self._serve(started))
 
-    async def _serve(self, started: "Future[None]") -> None:
-        application = web.Application(client_max_size=_MAX_BODY)
+    async def _serve(self, started: "Future[tuple[asyncio.AbstractEventLoop, int]]") -> None:
+        application = web.Application(client_max_size=0)
         application.router.add_route("*", "/{path:.*}", self._answer)
         # A watcher that hangs up is gone at once, not at the next change.
         runner = web.AppRunner(
@@ -261,25 +260,20 @@ class ApiServer:
         try:
             await runner.setup()
             await web.TCPSite(runner, "127.0.0.1", 0).start()
-            self._port = runner.addresses[0][1]
-            self._loop = asyncio.get_running_loop()
-        except BaseException as error:
+        except BaseException as error:  # it is raised where the server is wanted
             started.set_exception(error)
         else:
-            started.set_result(None)
+            started.set_result((asyncio.get_running_loop(), runner.addresses[0][1]))
             await self._stop.wait()
-            self._loop = None
-        finally:
-            for wake in self._watchers:
-                wake.set()
-            await runner.cleanup()
+        for wake in self._watchers:
+            wake.set()
+        await runner.cleanup()
 
     async def _answer(self, incoming: web.Request) -> web.StreamResponse:
-        body = await incoming.read()
         request = Request(
             method=incoming.method,
             path=incoming.path,
-            body=body,
+            body=await incoming.read(),
             content_type=incoming.headers.get("Content-Type", ""),
             query=dict(incoming.query),
             user_agent=incoming.headers.get("User-Agent", "unknown"),
@@ -305,14 +299,13 @@ class ApiServer:
         wake = asyncio.Event()
         self._watchers.add(wake)
         try:
-            async with asyncio.timeout(seconds):
-                while not self._stop.is_set():
-                    wake.clear()
-                    for event in watch.news():
-                        await response.write(json.dumps(event).encode() + b"\n")
-                    await wake.wait()
-        except (TimeoutError, ConnectionError):
-            pass
+            with contextlib.suppress(TimeoutError, ConnectionError):
+                async with asyncio.timeout(seconds):
+                    while not self._stop.is_set():
+                        wake.clear()
+                        for event in watch.news():
+                            await response.write(json.dumps(event).encode() + b"\n")
+                        await wake.wait()
         finally:
             self._watchers.discard(wake)
         return response
@@ -325,9 +318,15 @@ def api_server() -> Iterator[ApiServer]:
         yield server
 
 
+def _started(value: _T | None) -> _T:
+    if value is None:
+        raise RuntimeError("The ApiServer is not up: use it in a with statement.")
+    return value
+
+
 def _seconds(text: str | None) -> float | None:
     try:
-        return float(int(text)) if text else None
+        return float(int(text or 0)) or None
     except ValueError:
         raise refusal(400, "BadRequest", f"timeoutSeconds: {text}: invalid syntax") from None
 

@@ -708,6 +708,13 @@ def test_an_object_in_another_format(api: Api, resource: Resource) -> None:
     refused(answer, 415, "application/json", reason="UnsupportedMediaType")
 
 
+def test_a_request_that_is_too_large(api: Api, resource: Resource) -> None:
+    """A request of more than 3 MiB is refused."""
+    answer = api.create(resource.path, resource.body("a", spec={"x": "y" * 3 * 1024 * 1024}))
+    words = "Request entity too large: limit is 3145728"
+    refused(answer, 413, words, reason="RequestEntityTooLarge")
+
+
 def test_a_namespace_that_is_not_there(api: Api, resource: Resource) -> None:
     """Nothing is created in a namespace that is not there, but one can look."""
     nowhere = resource.within("nowhere")

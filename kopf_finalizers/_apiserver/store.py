@@ -30,6 +30,8 @@ from .requests import (
     version_number,
 )
 
+_MAX_BODY = 3 * 1024 * 1024
+
 
 @dataclass(frozen=True)
 class Event:
@@ -57,6 +59,9 @@ class Store:
         Raises:
             ApiError: The request is refused.
         """
+        if len(request.body) > _MAX_BODY:
+            message = f"Request entity too large: limit is {_MAX_BODY}"
+            raise refusal(413, "RequestEntityTooLarge", message)
         resources = self._resources()
         discovered = discover(request.path, resources)
         if discovered and request.method == "GET":
