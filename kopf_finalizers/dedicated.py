@@ -27,6 +27,7 @@ What happens to a finalizer F in a cycle, in the order of the checks:
 import copy
 import functools
 import inspect
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -39,6 +40,9 @@ from .errors import ConfigurationError
 from .patches import AddFinalizer, Change, RemoveFinalizer, finalizers_of, is_being_deleted
 
 Logger: TypeAlias = kopf.Logger
+
+# In "myresources.v1.mygroup"; in "myresources.mygroup" there is none.
+_VERSION = re.compile(r"v\d+(?:(?:alpha|beta)\d+)?")
 
 # What Kopf tells the filters of a changed object but not those of an event.
 _CHANGES = frozenset({"old", "new", "diff", "reason"})
@@ -81,7 +85,12 @@ class Selector:
         """Group, version and name, each None where any will do."""
         named = dict(self.options)
         args = [str(arg) if isinstance(arg, str) else arg for arg in self.args if arg is not None]
-        if len(args) == 2 and isinstance(args[0], str):
+        if len(args) == 1 and isinstance(args[0], str) and "." in args[0]:
+            name, _, rest = args[0].partition(".")
+            version, dot, group = rest.partition(".")
+            conventional = _VERSION.fullmatch(version)
+            args = [group if dot else None, version, name] if conventional else [rest, None, name]
+        elif len(args) == 2 and isinstance(args[0], str):
             if "/" in args[0]:
                 args[:1] = args[0].rsplit("/", 1)
             elif args[0] == "v1":
@@ -209,7 +218,7 @@ class DedicatedFinalizers:
             self._release(names, body, cycle, settings)
         else:
             self._guard(names, body, cycle)
-        if cycle.leftover and not kopf.Patch(fns=cycle.patch.fns).as_json_patch(body):
+        if cycle.leftover and not _has_effect(cycle.patch, body):
             # Kopf calls no state-dependent handler in a cycle that begins with functions left over
             # from a conflict. When these turn out to change nothing, nothing is sent, so no event
             # follows, and the handlers would not be called at all: make Kopf come back.
@@ -394,6 +403,12 @@ def _finish(handler_id: str, record: kopf.ProgressRecord, cycle: _Cycle) -> None
 
 def _is_finished(record: kopf.ProgressRecord | None) -> bool:
     return record is not None and bool(record.get("success") or record.get("failure"))
+
+
+def _has_effect(patch: kopf.Patch, body: kopf.Body) -> bool:
+    """Whether the functions of a patch would change anything, so that Kopf would send it."""
+    raw = cast("kopf.RawBody", dict(body))  # Kopf 1.44 wants a plain dict
+    return bool(kopf.Patch(fns=patch.fns).as_json_patch(raw))
 
 
 def _drop(patch: kopf.Patch, unwanted: Callable[[kopf.PatchFn], bool]) -> None:

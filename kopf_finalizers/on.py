@@ -8,6 +8,7 @@ a purpose or a full name gives it a dedicated finalizer; `None` says that it nee
 import enum
 import functools
 from collections.abc import Callable, Mapping
+from types import FunctionType, MethodType
 from typing import Any, Final, Protocol, TypeAlias, TypedDict, TypeVar
 
 import kopf
@@ -421,9 +422,9 @@ def _kopf_id(fn: Callable[..., Any]) -> str | None:
     """The id that Kopf gives to a handler that has none; None where Kopf refuses the function."""
     while isinstance(fn, functools.partial) or hasattr(fn, "__wrapped__"):
         fn = fn.func if isinstance(fn, functools.partial) else fn.__wrapped__
-    if getattr(fn, "__name__", None) == "<lambda>":
+    if isinstance(fn, FunctionType) and fn.__name__ == "<lambda>":
         return f"lambda:{fn.__code__.co_filename}:{fn.__code__.co_firstlineno}"
-    return getattr(fn, "__qualname__", None)
+    return fn.__qualname__ if isinstance(fn, FunctionType | MethodType) else None
 
 
 def _field_suffix(field: str | tuple[str, ...] | list[str] | None) -> list[str]:
