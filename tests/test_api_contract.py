@@ -5,6 +5,7 @@ and was first seen on the real one.
 """
 
 import re
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -987,8 +988,11 @@ def test_apply_adds_to_the_list(api: Api, resource: Resource) -> None:
     body = accepted(api.apply(path, applied(resource, A, uid=uid), manager="m"))
     assert finalizers(body) == [B, A]
     assert owned(body) == {("m", "Apply"): {A}, ("python-httpx", "Update"): {B}}
-    assert accepted(api.apply(path, applied(resource, A, uid=uid), manager="m")) == body
     assert body["metadata"]["generation"] == 1
+    # Owners have a time, in whole seconds: it does not change either.
+    time = body["metadata"]["managedFields"][0]["time"]
+    wait_until(lambda: datetime.now(UTC).isoformat()[:19] > time[:19])
+    assert accepted(api.apply(path, applied(resource, A, uid=uid), manager="m")) == body
 
 
 def test_apply_works_on_a_living_object_without_finalizers(api: Api, resource: Resource) -> None:
@@ -1027,6 +1031,17 @@ def test_apply_of_what_others_own_too(api: Api, resource: Resource) -> None:
     assert finalizers(accepted(api.apply(path, applied(resource), manager="other"))) == [A]
 
 
+def test_one_manager_in_two_ways(api: Api, resource: Resource) -> None:
+    """A manager that applies is not the same as one of the same name that writes otherwise."""
+    make(api, resource)
+    path = resource.path_to("a")
+    accepted(api.apply(path, applied(resource, A), manager="m"))
+    patch = {"metadata": {"finalizers": [A, B]}}
+    body = accepted(api.merge_patch(path, patch, fieldManager="m"))
+    assert owned(body) == {("m", "Apply"): {A}, ("m", "Update"): {B}}
+    assert finalizers(accepted(api.apply(path, applied(resource), manager="m"))) == [B]
+
+
 def test_nobody_owns_what_others_removed(api: Api, resource: Resource) -> None:
     """A finalizer that is removed by another kind of patch has no owner, however it comes back."""
     make(api, resource)
@@ -1063,6 +1078,8 @@ def test_apply_makes_an_object(api: Api, resource: Resource) -> None:
     nowhere = resource.within("nowhere").path_to("a")
     answer = api.apply(nowhere, applied(resource), manager="m")
     refused(answer, 404, 'namespaces "nowhere" not found', reason="NotFound")
+    answer = api.apply(resource.path_to("c"), applied(resource, A), manager="m")
+    refused(answer, 400, "the name of the object (a) does not match the name on the URL (c)")
 
 
 def test_apply_with_a_uid_makes_no_object(api: Api, resource: Resource) -> None:

@@ -178,7 +178,6 @@ class Store:
         return self._update(target, new, writer)
 
     def _apply(self, target: Target, given: Body, writer: Writer) -> tuple[int, Body]:
-        check_address(target, given)
         old = self._objects.get(target.key)
         finalizers, owners = apply_finalizers(
             old["metadata"] if old else {}, given.get("finalizers", []), writer
@@ -189,6 +188,7 @@ class Store:
         if "uid" in given:
             why = f"uid mismatch: the provided object specified uid {given['uid']}, and no existing"
             raise target.conflict(f"{why} object was found")
+        check_address(target, given)
         new = {
             "apiVersion": target.resource.api_version,
             "kind": target.resource.kind,
