@@ -1,0 +1,54 @@
+# What is done with the project, each as one command. The first one makes .venv, with all that the
+# others need; nothing outside this folder is changed.
+
+PYTHONS := python3 python3.13 python3.12 python3.11 python
+# The first Python of the machine that is new enough, unless one is given: make PYTHON=/path/to/it
+PYTHON ?= $(shell for python in $(PYTHONS); do $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null && echo $$python && break; done)
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+# For the command that a target runs, as in: make test ARGS="-k names"
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test coverage lint typing check matrix format clean
+
+help:  ## show this
+	@sed -n 's/^\([a-z]*\):[^#]*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r target what; do printf '%-10s%s\n' "$$target" "$$what"; done
+
+install: .venv/installed  ## make .venv
+
+.venv/installed: pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "This needs Python 3.11 or newer: none of $(PYTHONS) is." >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(PIP) install --constraint constraints.txt pip
+	$(PIP) install --constraint constraints.txt --editable '.[testing]' --group dev
+	@touch $@
+
+demo: install  ## two operators on one resource, without and with this library; ARGS="--kubeconfig PATH"
+	$(BIN)/python examples/demo/demo.py $(ARGS)
+
+test: install  ## run the tests; on a real API server too, where KUBEBUILDER_ASSETS says where it is
+	$(BIN)/coverage run -m pytest $(ARGS)
+
+coverage: test  ## run the tests, and see that no branch of the package is left out
+	$(BIN)/coverage report
+
+lint: install  ## what is written, and what imports what
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/lint-imports --no-cache
+
+typing: install  ## mypy --strict
+	$(BIN)/mypy
+
+check: lint typing coverage  ## all of the above
+
+matrix: install  ## run the tests on each Kopf and each Python that the machine has
+	$(BIN)/nox $(ARGS)
+
+format: install  ## mend what can be mended by itself
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+clean:  ## remove what the commands above have made
+	rm -rf .venv .nox .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis
