@@ -11,6 +11,12 @@ finalizer is touched by anyone but its owner, no cleanup is skipped, no object i
     def drop_backups(**_): ...
 """
 
+from .clients import (
+    FinalizerOutcome,
+    apply_configuration,
+    ensure_finalizer,
+    release_finalizer,
+)
 from .errors import ConfigurationError
 from .finalizers import Finalizers, configure
 from .names import FinalizerName, OperatorIdentity, OperatorName, OrganisationDomain, Purpose
@@ -19,15 +25,19 @@ from .patches import add_finalizer, has_finalizer, json_patch, merge_patch, remo
 __all__ = [
     "ConfigurationError",
     "FinalizerName",
+    "FinalizerOutcome",
     "Finalizers",
     "OperatorIdentity",
     "OperatorName",
     "OrganisationDomain",
     "Purpose",
     "add_finalizer",
+    "apply_configuration",
     "configure",
+    "ensure_finalizer",
     "has_finalizer",
     "json_patch",
     "merge_patch",
+    "release_finalizer",
     "remove_finalizer",
 ]
