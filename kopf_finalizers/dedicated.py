@@ -27,7 +27,6 @@ What happens to a finalizer F in a cycle, in the order of the checks:
 import copy
 import functools
 import inspect
-import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -37,12 +36,17 @@ from typing import Any, TypeAlias, cast
 import kopf
 
 from .errors import ConfigurationError
-from .patches import AddFinalizer, Change, RemoveFinalizer, finalizers_of, is_being_deleted
+from .patches import (
+    AddFinalizer,
+    Change,
+    MergeIntoBody,
+    RemoveFinalizer,
+    finalizers_of,
+    is_being_deleted,
+)
+from .selectors import Selector
 
 Logger: TypeAlias = kopf.Logger
-
-# In "myresources.v1.mygroup"; in "myresources.mygroup" there is none.
-_VERSION = re.compile(r"v\d+(?:(?:alpha|beta)\d+)?")
 
 # What Kopf tells the filters of a changed object but not those of an event.
 _CHANGES = frozenset({"old", "new", "diff", "reason"})
@@ -55,7 +59,7 @@ class Use:
     finalizer: str
     kind: str
     fn: Callable[..., Any]
-    selector: "Selector"
+    selector: Selector
     registry: kopf.OperatorRegistry
     handler_id: str
 
@@ -63,50 +67,6 @@ class Use:
     def is_cleanup(self) -> bool:
         """Whether the finalizer waits for this handler to succeed."""
         return self.kind == "delete"
-
-
-@dataclass(frozen=True)
-class Selector:
-    """The resource that a decorator was given, as Kopf takes it, and compared as far as it can be.
-
-    A name may be a plural, a singular, a kind or a shortcut, and only a cluster knows which ones
-    mean the same resource. So two selectors that differ in the name are taken for different ones.
-    """
-
-    args: tuple[Any, ...]
-    options: tuple[tuple[str, Any], ...]
-
-    def overlaps(self, other: "Selector") -> bool:
-        """Whether both surely select some resource."""
-        pairs = zip(self.parts(), other.parts(), strict=True)
-        return all(mine == theirs or None in (mine, theirs) for mine, theirs in pairs)
-
-    def parts(self) -> tuple[object, object, object]:
-        """Group, version and name, each None where any will do."""
-        named = dict(self.options)
-        args = [str(arg) if isinstance(arg, str) else arg for arg in self.args if arg is not None]
-        if len(args) == 1 and isinstance(args[0], str) and "." in args[0]:
-            name, _, rest = args[0].partition(".")
-            version, dot, group = rest.partition(".")
-            conventional = _VERSION.fullmatch(version)
-            args = [group if dot else None, version, name] if conventional else [rest, None, name]
-        elif len(args) == 2 and isinstance(args[0], str):
-            if "/" in args[0]:
-                args[:1] = args[0].rsplit("/", 1)
-            elif args[0] == "v1":
-                args.insert(0, "")
-            else:
-                args.insert(1, None)
-        group, version, name = [None] * (3 - len(args)) + args
-        names = [named.get(key) for key in ("plural", "kind", "singular", "shortcut", "category")]
-        name = next(filter(None, [name, *names]), None)
-        if name is kopf.EVERYTHING:
-            name = None
-        return named.get("group", group), named.get("version", version), name
-
-    def __str__(self) -> str:
-        shown = [str(arg) for arg in self.args if arg is not None]
-        return "/".join(shown + [f"{key}={value}" for key, value in self.options])
 
 
 @dataclass
@@ -125,6 +85,7 @@ class _Cycle:
     # A cleanup has finished in this cycle, and its finalizer goes.
     released: bool = False
     unwritten: list[Callable[..., None]] = field(default_factory=list)
+    progress: MergeIntoBody | None = None
 
 
 class DedicatedFinalizers:
@@ -350,39 +311,10 @@ def _progress_of(cycle: _Cycle) -> kopf.Patch:
     """Where progress is written in this cycle: with what is released, or as Kopf does it."""
     if not cycle.released:
         return cycle.patch
-    for fn in cycle.patch.fns:
-        if isinstance(fn, _StoreProgress) and fn.cycle is cycle:
-            return fn.progress
-    fn = _StoreProgress(cycle)
-    cycle.patch.fns.append(fn)
-    return fn.progress
-
-
-class _StoreProgress:
-    """Puts into the JSON Patch what would have been a merge patch of its own."""
-
-    def __init__(self, cycle: _Cycle) -> None:
-        self.cycle = cycle
-        self.progress = kopf.Patch()
-
-    def __call__(self, body: kopf.RawBody) -> None:
-        _merge(cast("dict[str, Any]", body), self.progress)
-
-    def __repr__(self) -> str:
-        return f"StoreProgress({dict(self.progress)})"
-
-
-def _merge(target: dict[str, Any], patch: Mapping[str, Any]) -> None:
-    """A merge patch (RFC 7386) applied in place."""
-    for key, value in patch.items():
-        if value is None:
-            target.pop(key, None)
-        elif isinstance(value, Mapping):
-            if not isinstance(target.get(key), dict):
-                target[key] = {}
-            _merge(target[key], value)
-        else:
-            target[key] = value
+    if cycle.progress is None:
+        cycle.progress = MergeIntoBody()
+        cycle.patch.fns.append(cycle.progress)
+    return cycle.progress.patch
 
 
 def _finish(handler_id: str, record: kopf.ProgressRecord, cycle: _Cycle) -> None:

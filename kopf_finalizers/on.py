@@ -14,9 +14,10 @@ from typing import Any, Final, Protocol, TypeAlias, TypedDict, TypeVar
 import kopf
 from typing_extensions import Unpack
 
-from .dedicated import DedicatedFinalizers, Selector, Use
+from .dedicated import DedicatedFinalizers, Use
 from .errors import ConfigurationError
 from .names import OperatorIdentity
+from .selectors import Selector
 
 HandlerT = TypeVar("HandlerT", bound=Callable[..., Any])
 

@@ -242,6 +242,56 @@ class RemoveFinalizer(Change):
         return [name for name in finalizers if name != self.name]
 
 
+@dataclass(frozen=True, repr=False)
+class ReplaceFinalizer(Change):
+    """Puts a finalizer in the place of others, unless the body is being deleted."""
+
+    former: frozenset[str] = frozenset()
+
+    def has_effect(self, body: Mapping[str, Any]) -> bool:
+        """Whether the body has any of the others, and may still get the new one."""
+        return not self.former.isdisjoint(finalizers_of(body)) and not is_being_deleted(body)
+
+    def applied(self, finalizers: list[str]) -> list[str]:
+        """The list with the finalizer where the first of the others was, and without those."""
+        there = self.name in finalizers
+        replaced = list[str]()
+        for name in finalizers:
+            if name not in self.former:
+                replaced.append(name)
+            elif not there:
+                replaced.append(self.name)
+                there = True
+        return replaced
+
+
+class MergeIntoBody:
+    """Puts into Kopf's JSON Patch what would have been a merge patch of its own."""
+
+    def __init__(self) -> None:
+        self.patch = kopf.Patch()
+
+    def __call__(self, body: kopf.RawBody) -> None:
+        """Change a body in place, as Kopf asks of a function on `patch.fns`."""
+        _merge(cast("dict[str, Any]", body), self.patch)
+
+    def __repr__(self) -> str:
+        return f"MergeIntoBody({dict(self.patch)})"
+
+
+def _merge(target: dict[str, Any], patch: Mapping[str, Any]) -> None:
+    """A merge patch (RFC 7386) applied in place."""
+    for key, value in patch.items():
+        if value is None:
+            target.pop(key, None)
+        elif isinstance(value, Mapping):
+            if not isinstance(target.get(key), dict):
+                target[key] = {}
+            _merge(target[key], value)
+        else:
+            target[key] = value
+
+
 def refuse_whole_list(patch: kopf.Patch) -> None:
     """Refuse a patch that replaces the whole list of finalizers, everybody's.
 
