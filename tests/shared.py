@@ -73,12 +73,15 @@ class SharedObject:
         return self.apply(manifest, manager)
 
     def _write(self, body: object, content_type: str, manager: str = "") -> Any:
-        if self.meanwhile:
-            self.meanwhile.pop(0)()
+        self.interfere()
         answer = self.call("PATCH", PATH, body, content_type=content_type, manager=manager)
         if self.lossy:
             raise LostAnswerError
         return answer
+
+    def interfere(self) -> None:
+        if self.meanwhile:
+            self.meanwhile.pop(0)()
 
     # The others, and a look at the object.
 
@@ -110,8 +113,9 @@ class SharedObject:
 
     def finish(self) -> None:
         """The object goes, whatever holds it."""
-        self.write()
         self.delete()
+        if self.body:
+            self.write()
 
     def make_again(self, *finalizers: str) -> None:
         """The object goes, whatever holds it, and another one gets its name."""
