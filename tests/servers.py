@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import secrets
 import signal
 import socket
@@ -23,6 +24,17 @@ JSON_PATCH = "application/json-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml"
 
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+
+# Runs a server for as long as its own standard input is open: so the server ends with the tests
+# even when they are killed and have no say in it.
+_KEEPER = """
+exec 3<&0
+"$@" 3<&- </dev/null & server=$!
+(read -r _ <&3; kill $server) & keeper=$!
+wait $server; code=$?
+kill $keeper
+exit $code
+"""
 
 Body = dict[str, Any]
 T = TypeVar("T")
@@ -371,8 +383,8 @@ class KubeApiServer:
     def _run(self, program: str, *arguments: str) -> subprocess.Popen[bytes]:
         with (self.folder / f"{program}.log").open("ab") as log:
             return subprocess.Popen(
-                [self.assets / program, *arguments],
-                stdin=subprocess.DEVNULL,
+                ["sh", "-c", _KEEPER, program, self.assets / program, *arguments],
+                stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
                 # Ctrl-C is for the tests: they end the servers themselves, in order.
@@ -456,14 +468,16 @@ def _is_there(client: httpx.Client, path: str) -> bool:
 
 
 def _end(process: subprocess.Popen[bytes] | None) -> None:
-    """Ask it to end, and make it end if it does not."""
+    """Ask it to end, and make it end, with all that it has started, if it does not."""
     if process is None:
         return
-    for signal_ in (signal.SIGTERM, signal.SIGKILL):
-        if process.poll() is None:
-            process.send_signal(signal_)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(timeout=10)
+    assert process.stdin is not None
+    process.stdin.close()
+    try:
+        process.wait(timeout=10)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def _free_port() -> int:
