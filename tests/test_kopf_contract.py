@@ -15,9 +15,10 @@ from kopf._core.engines.indexing import OperatorIndexers
 from kopf._core.intents.causes import WatchingCause
 
 from kopf_finalizers import on as decorators
-from kopf_finalizers.on import LEFT_OUT, On
+from kopf_finalizers.on import On
 from kopf_finalizers.patches import body_of
 from kopf_finalizers.settings import KOPF_FINALIZER
+from kopf_finalizers.unset import LEFT_OUT
 
 from .cycles import RESOURCE, cycle
 from .servers import Body

@@ -10,7 +10,7 @@ import kopf
 import pytest
 
 from kopf_finalizers import ConfigurationError, Finalizers, OperatorIdentity
-from kopf_finalizers.on import LEFT_OUT
+from kopf_finalizers.unset import LEFT_OUT
 
 IDENTITY = OperatorIdentity(domain="mycompany.com", operator="db-operator")
 

@@ -22,7 +22,7 @@ RECORD = kopf.ProgressRecord(
 )  # fmt: skip
 
 
-def applied(**options: bool) -> kopf.OperatorSettings:
+def applied(**options: Any) -> kopf.OperatorSettings:
     settings = kopf.OperatorSettings()
     apply_identity(settings, IDENTITY, **options)
     return settings
