@@ -20,7 +20,7 @@ KINDS = ["create", "resume", "update", "delete", "field", "event", "daemon", "ti
 NEEDED: dict[str, dict[str, Any]] = {kind: {} for kind in KINDS} | {"field": {"field": "spec.a"}}
 
 
-def finalizers_in(registry: kopf.OperatorRegistry, **options: bool) -> Finalizers:
+def finalizers_in(registry: kopf.OperatorRegistry, **options: Any) -> Finalizers:
     return Finalizers(IDENTITY, registry=registry, **options)
 
 
