@@ -41,8 +41,11 @@ from .patches import (
     Change,
     MergeIntoBody,
     RemoveFinalizer,
+    ReplaceFinalizer,
     finalizers_of,
+    has_effect,
     is_being_deleted,
+    wake_up,
 )
 from .selectors import Selector
 
@@ -80,6 +83,8 @@ class _Cycle:
     matched: dict[str, set[str]] = field(default_factory=dict)
     # The same on an object being deleted, less the cleanups that are finished.
     pending: dict[str, set[str]] = field(default_factory=dict)
+    # And under which of its names each of them is on the object.
+    held: dict[str, list[str]] = field(default_factory=dict)
     # A finalizer is missing, so Kopf's handlers wait for the next cycle.
     postponed: bool = False
     # A cleanup has finished in this cycle, and its finalizer goes.
@@ -91,11 +96,23 @@ class _Cycle:
 class DedicatedFinalizers:
     """The dedicated finalizers of one operator: what was declared, and what is done about it."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self, *, former: Mapping[str, tuple[str, ...]] | None = None, keeps_former: bool = False
+    ) -> None:
         self.uses = list[Use]()
+        # For each finalizer the names that it had; and whether objects still get the first one.
+        self._former = dict(former or {})
+        self._keeps_former = keeps_former
         self._settings: kopf.OperatorSettings | None = None
         self._storage: _ObservingStorage | None = None
+        # Which registrations act on a finalizer: the latest, which come after all that note it.
+        self._turns = dict[str, int]()
         self._cycle: ContextVar[_Cycle | None] = ContextVar("cycle", default=None)
+
+    @property
+    def former(self) -> list[str]:
+        """All names that the finalizers had before."""
+        return [name for names in self._former.values() for name in names]
 
     def declare(self, use: Use, filters: Mapping[str, Any]) -> None:
         """Note a handler's use of a finalizer, and watch for the objects that the handler matches.
@@ -116,7 +133,7 @@ class DedicatedFinalizers:
         options = dict(use.selector.options) | dict(filters) | {"when": self._noting(use, when)}
         self._watch(use.selector, options, use.registry, id=f"{use.finalizer}:{use.handler_id}")
         if self._settings is not None:  # declared late, from a startup handler
-            self._settle_last([use])
+            self._settle_last([other for other in self.uses if other.finalizer == use.finalizer])
 
     def apply(self, settings: kopf.OperatorSettings) -> None:
         """Take part in the cycles of an operator that is about to start."""
@@ -130,10 +147,11 @@ class DedicatedFinalizers:
         groups: dict[tuple[int, Selector], list[Use]] = {}
         for use in uses:
             groups.setdefault((id(use.registry), use.selector), []).append(use)
+            self._turns[use.finalizer] = len(self.uses)
         for group in groups.values():
             selector, registry = group[0].selector, group[0].registry
             names = tuple(dict.fromkeys(use.finalizer for use in group))
-            when = functools.partial(self._settle, names)
+            when = functools.partial(self._settle, names, len(self.uses))
             options = dict(selector.options) | {"when": when}
             self._watch(selector, options, registry, id=f"settle:{selector}")
 
@@ -152,6 +170,7 @@ class DedicatedFinalizers:
         """A filter that notes a match and never lets Kopf call the handler."""
 
         def note(**kwargs: Any) -> bool:
+            self._observed_settings()  # Without them nothing would act on what is noted.
             if when is None or _may_match(when, kwargs):
                 cleanups = self._current(**kwargs).matched.setdefault(use.finalizer, set())
                 if use.is_cleanup:
@@ -168,10 +187,11 @@ class DedicatedFinalizers:
             self._cycle.set(cycle)
         return cycle
 
-    def _settle(self, names: Sequence[str], /, **kwargs: Any) -> bool:
+    def _settle(self, names: Sequence[str], turn: int, /, **kwargs: Any) -> bool:
         """Bring the finalizers of those names to where they should be; safe to call again."""
         cycle = self._current(**kwargs)
-        if kwargs["type"] == "DELETED":
+        names = [name for name in names if self._turns[name] == turn]
+        if kwargs["type"] == "DELETED" or not names:
             return False
         body: kopf.Body = kwargs["body"]
         settings = self._observed_settings()
@@ -179,26 +199,29 @@ class DedicatedFinalizers:
             self._release(names, body, cycle, settings)
         else:
             self._guard(names, body, cycle)
-        if cycle.leftover and not _has_effect(cycle.patch, body):
-            # Kopf calls no state-dependent handler in a cycle that begins with functions left over
-            # from a conflict. When these turn out to change nothing, nothing is sent, so no event
-            # follows, and the handlers would not be called at all: make Kopf come back.
-            settings.persistence.progress_storage.touch(
-                body=body, patch=cycle.patch, value=datetime.now(UTC).isoformat()
-            )
+        if cycle.leftover and not has_effect(cycle.patch, body):
+            wake_up(settings, body, cycle.patch)
         return False
 
     def _guard(self, names: Sequence[str], body: kopf.Body, cycle: _Cycle) -> None:
         """On an object that is alive: a finalizer is there if and only if a handler wants it."""
         present = finalizers_of(body)
-        _drop(cycle.patch, lambda fn: isinstance(fn, Change) and fn.name in names)
-        for name in names:
-            if name in cycle.matched and name not in present:
-                cycle.patch.fns.append(AddFinalizer(name))
+        known = {name: (name, *self._former.get(name, ())) for name in names}
+        every = {name for names in known.values() for name in names}
+        _drop(cycle.patch, lambda fn: isinstance(fn, Change) and fn.name in every)
+        for name, its_names in known.items():
+            there = [one for one in its_names if one in present]
+            if name not in cycle.matched:
+                for one in there:
+                    cycle.logger.debug(f"Releasing {one}: no handler of it matches any more.")
+                    cycle.patch.fns.append(RemoveFinalizer(one))
+            elif not there:
+                written = its_names[1] if self._keeps_former and its_names[1:] else name
+                cycle.patch.fns.append(AddFinalizer(written))
                 cycle.postponed = True
-            elif name in present and name not in cycle.matched:
-                cycle.logger.debug(f"Releasing {name}: no handler that uses it matches any more.")
-                cycle.patch.fns.append(RemoveFinalizer(name))
+            elif there != [name] and not self._keeps_former:
+                former = frozenset(its_names[1:])
+                cycle.patch.fns.append(ReplaceFinalizer(name, former=former))
 
     def _release(
         self,
@@ -212,7 +235,8 @@ class DedicatedFinalizers:
         if cycle.leftover:
             _drop(cycle.patch, functools.partial(_is_refused, body=body, logger=cycle.logger))
         for name in names:
-            if name not in present:
+            there = [one for one in (name, *self._former.get(name, ())) if one in present]
+            if not there:
                 continue
             pending = {
                 handler_id
@@ -223,15 +247,16 @@ class DedicatedFinalizers:
             }  # fmt: skip
             if pending and settings.persistence.finalizer in present:
                 cycle.pending[name] = pending
-            elif RemoveFinalizer(name) not in cycle.patch.fns:
-                if pending:
-                    cycle.logger.warning(
-                        f"Releasing {name} though its cleanup has not succeeded:"
-                        f" {', '.join(sorted(pending))}. Kopf's own finalizer,"
-                        f" {settings.persistence.finalizer}, is not on the object, so Kopf will"
-                        " not call it any more."
-                    )
-                cycle.patch.fns.append(RemoveFinalizer(name))
+                cycle.held[name] = there
+                continue
+            if pending:
+                cycle.logger.warning(
+                    f"Releasing {name} though its cleanup has not succeeded:"
+                    f" {', '.join(sorted(pending))}. Kopf's own finalizer,"
+                    f" {settings.persistence.finalizer}, is not on the object, so Kopf will"
+                    " not call it any more."
+                )
+            _release(there, cycle)
 
     def _observed_settings(self) -> kopf.OperatorSettings:
         """The settings, with the progress storage observed, whichever it is by now."""
@@ -330,17 +355,17 @@ def _finish(handler_id: str, record: kopf.ProgressRecord, cycle: _Cycle) -> None
             )
         if not pending:
             cycle.released = True
+            _release(cycle.held[name], cycle)
+
+
+def _release(names: Iterable[str], cycle: _Cycle) -> None:
+    for name in names:
+        if RemoveFinalizer(name) not in cycle.patch.fns:
             cycle.patch.fns.append(RemoveFinalizer(name))
 
 
 def _is_finished(record: kopf.ProgressRecord | None) -> bool:
     return record is not None and bool(record.get("success") or record.get("failure"))
-
-
-def _has_effect(patch: kopf.Patch, body: kopf.Body) -> bool:
-    """Whether the functions of a patch would change anything, so that Kopf would send it."""
-    raw = cast("kopf.RawBody", dict(body))  # Kopf 1.44 wants a plain dict
-    return bool(kopf.Patch(fns=patch.fns).as_json_patch(raw))
 
 
 def _drop(patch: kopf.Patch, unwanted: Callable[[kopf.PatchFn], bool]) -> None:
@@ -371,7 +396,8 @@ def _may_match(when: Callable[..., bool], kwargs: Mapping[str, Any]) -> bool:
     if not _CHANGES.isdisjoint(_parameters(when)):
         return True
     try:
-        return when(**kwargs, **_UNKNOWN_CHANGES)
+        # None too, since `is None` is the one question that an unknown cannot notice.
+        return any(when(**kwargs, **dict.fromkeys(_CHANGES, it)) for it in (_UNKNOWN, None))
     except _UnknownError:
         return True
 
@@ -392,10 +418,10 @@ class _Unknown:
         raise _UnknownError
 
     __bool__ = __contains__ = __eq__ = __getattr__ = __getitem__ = __iter__ = __len__ = _used
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = __str__ = __format__ = _used
 
 
-_UNKNOWN_CHANGES = dict.fromkeys(_CHANGES, _Unknown())
+_UNKNOWN = _Unknown()
 
 
 def _collide(one: Use, other: Use) -> bool:

@@ -1,5 +1,6 @@
 """`Finalizers` and `configure`: where an operator's names, settings and decorators meet."""
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import kopf
@@ -7,9 +8,11 @@ import kopf
 from .dedicated import DedicatedFinalizers
 from .errors import ConfigurationError
 from .names import OperatorIdentity
-from .on import LEFT_OUT, FinalizerArg, On
+from .on import FinalizerArg, On
 from .patches import add_finalizer, remove_finalizer
+from .renames import Description, Rename, Rollout, describe, former_names_of
 from .settings import apply_identity
+from .unset import LEFT_OUT, LeftOut
 
 
 class Finalizers:
@@ -24,6 +27,11 @@ class Finalizers:
             the operator's own are left as they are; they must be nobody else's.
         watches_only: Whether the operator has said that it needs no finalizer.
         registry: Where its decorators register; Kopf's default registry when left out.
+        former, former_dedicated, rollout, former_storage_prefix, former_is_shared: As in
+            `configure`.
+
+    Raises:
+        ConfigurationError: As in `configure`.
 
     Example:
         >>> identity = OperatorIdentity(domain="mycompany.com", operator="db-operator")
@@ -49,11 +57,27 @@ class Finalizers:
         storages: bool = True,
         watches_only: bool = False,
         registry: kopf.OperatorRegistry | None = None,
+        former: Iterable[str] = (),
+        former_dedicated: Mapping[str, Iterable[str]] | None = None,
+        rollout: Rollout = "switch",
+        former_storage_prefix: str | LeftOut | None = LEFT_OUT,
+        former_is_shared: bool = False,
     ) -> None:
         self.identity = identity
         self.storages = storages
         self.watches_only = watches_only
-        self._dedicated = DedicatedFinalizers()
+        self._registry = registry
+        dedicated = former_names_of(identity, former_dedicated or {}, rollout)
+        self._rename = Rename.checked(
+            identity,
+            former=former,
+            rollout=rollout,
+            former_storage_prefix=former_storage_prefix,
+            storages=storages,
+            former_is_shared=former_is_shared,
+            renames_dedicated=bool(dedicated),
+        )
+        self._dedicated = DedicatedFinalizers(former=dedicated, keeps_former=rollout == "recognise")
         self.on = On(identity, self._dedicated, watches_only=watches_only, registry=registry)
 
     @property
@@ -84,6 +108,9 @@ class Finalizers:
         It sets the finalizer and, unless `storages=False`, the progress and the diff-base storage,
         and readies the dedicated finalizers of all handlers declared so far and later.
 
+        Raises:
+            ConfigurationError: There are former names, and this Kopf would not recognise them.
+
         Example:
             >>> settings = kopf.OperatorSettings()
             >>> finalizers.apply(settings)
@@ -91,8 +118,14 @@ class Finalizers:
             'mycompany.com/db-operator'
         """
         apply_identity(
-            settings, self.identity, storages=self.storages, watches_only=self.watches_only
+            settings,
+            self.identity,
+            storages=self.storages,
+            watches_only=self.watches_only,
+            former=self._rename.former if self._rename else (),
         )
+        if self._rename is not None:
+            self._rename.apply(settings, self._registry or kopf.get_default_registry())
         self._dedicated.apply(settings)
 
     def add(self, patch: kopf.Patch, purpose: str | None = None) -> None:
@@ -128,6 +161,27 @@ class Finalizers:
         """
         remove_finalizer(patch, self._own(purpose))
 
+    def describe(self, body: Mapping[str, Any]) -> Description:
+        """Whose the finalizers of one object are, and whether it is stuck.
+
+        Example:
+            >>> body = {
+            ...     "metadata": {
+            ...         "deletionTimestamp": "2026-01-01T00:00:00Z",
+            ...         "finalizers": ["kopf.zalando.org/KopfFinalizerMarker"],
+            ...     }
+            ... }
+            >>> description = finalizers.describe(body)
+            >>> description.foreign, description.is_stuck
+            (('kopf.zalando.org/KopfFinalizerMarker',), True)
+        """
+        return describe(
+            body,
+            self.identity,
+            former=[*(self._rename.former if self._rename else ()), *self._dedicated.former],
+            dedicated=[use.finalizer for use in self._dedicated.uses],
+        )
+
     def _own(self, purpose: str | None) -> str:
         return self.name if purpose is None else self.name_for(purpose)
 
@@ -137,7 +191,7 @@ class Finalizers:
 
 # Which operator a registry belongs to. An operator is one process with one registry and one set of
 # settings, so a second identity in it would take the place of the first.
-_configured: dict[kopf.OperatorRegistry, Finalizers] = {}
+_configured: dict[kopf.OperatorRegistry, tuple[Finalizers, dict[str, Any]]] = {}
 
 
 def configure(
@@ -148,6 +202,11 @@ def configure(
     name: str | None = None,
     registry: kopf.OperatorRegistry | None = None,
     storages: bool = True,
+    former: Iterable[str] = (),
+    former_dedicated: Mapping[str, Iterable[str]] | None = None,
+    rollout: Rollout = "switch",
+    former_storage_prefix: str | LeftOut | None = LEFT_OUT,
+    former_is_shared: bool = False,
 ) -> Finalizers:
     """Say who this operator is; from then on its finalizers and storages are its own.
 
@@ -165,6 +224,17 @@ def configure(
         registry: Kopf's registry; its default one when left out.
         storages: With False, the progress and the diff-base storage are left alone, for operators
             that have storages of their own.
+        former: The finalizers that this operator had before, as its objects carry them: with
+            Kopf's default name, `["kopf.zalando.org/KopfFinalizerMarker"]`. They are recognised,
+            and left behind in the stages of `rollout`.
+        former_dedicated: The same for dedicated finalizers, by purpose.
+        rollout: `"recognise"` in the first release with former names, `"switch"` in the second; the
+            third has no former names. Each can be rolled back to the one before.
+        former_storage_prefix: The prefix of the annotations where this operator's records were;
+            Kopf's default, where `former` has Kopf's default name. None if they do not move.
+        former_is_shared: Whether another operator with the same former names, Kopf's default ones
+            say, works on the same objects. Then its records and its finalizer are left alone as far
+            as that can be.
 
     Raises:
         ConfigurationError: A name breaks a rule, the arguments do not go together, or the registry
@@ -180,24 +250,34 @@ def configure(
     watches_only = finalizer is None
     registry = kopf.get_default_registry() if registry is None else registry
     known = _configured.get(registry)
+    options: dict[str, Any] = {
+        "storages": storages,
+        "watches_only": watches_only,
+        "former": tuple(former) if not isinstance(former, str) else former,
+        "former_dedicated": dict(former_dedicated or {}),
+        "rollout": rollout,
+        "former_storage_prefix": former_storage_prefix,
+        "former_is_shared": former_is_shared,
+    }
     if known is None:
-        made = Finalizers(identity, storages=storages, watches_only=watches_only, registry=registry)
-        _configured[registry] = made
-        _apply_at_startup(made, registry)
-        return made
-    if known.identity != identity:
+        finalizers = Finalizers(identity, registry=registry, **options)
+        _configured[registry] = (finalizers, options)
+        _apply_at_startup(finalizers, registry)
+        return finalizers
+    finalizers, known_options = known
+    if finalizers.identity != identity:
         raise ConfigurationError(
-            f"This operator is already configured as {known.name}, so it cannot be"
+            f"This operator is already configured as {finalizers.name}, so it cannot be"
             f" {identity.finalizer} too: an operator has one identity. Use one configure() call,"
             " and pass what it returns to the other modules; two operators in one process need a"
             " registry= each."
         )
-    if (known.storages, known.watches_only) != (storages, watches_only):
+    if known_options != options:
         raise ConfigurationError(
-            f"{known.name} is already configured with other options: call configure() with the same"
-            " finalizer= and storages= everywhere, or once."
+            f"{finalizers.name} is already configured with other options: call configure() with"
+            " the same arguments everywhere, or once."
         )
-    return known
+    return finalizers
 
 
 def _identity(
@@ -227,4 +307,8 @@ def _identity(
 def _apply_at_startup(finalizers: Finalizers, registry: kopf.OperatorRegistry) -> None:
     @kopf.on.startup(registry=registry, id="kopf-finalizers")
     async def apply_identity_at_startup(settings: kopf.OperatorSettings, **_: Any) -> None:
-        finalizers.apply(settings)
+        try:
+            finalizers.apply(settings)
+        except ConfigurationError as error:
+            # Kopf tries a failed startup handler again, for ever: this one can only fail again.
+            raise kopf.PermanentError(str(error)) from error

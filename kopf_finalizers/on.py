@@ -9,7 +9,7 @@ import enum
 import functools
 from collections.abc import Callable, Mapping
 from types import FunctionType, MethodType
-from typing import Any, Final, Protocol, TypeAlias, TypedDict, TypeVar
+from typing import Any, Protocol, TypeAlias, TypedDict, TypeVar
 
 import kopf
 from typing_extensions import Unpack
@@ -18,6 +18,7 @@ from .dedicated import DedicatedFinalizers, Use
 from .errors import ConfigurationError
 from .names import OperatorIdentity
 from .selectors import Selector
+from .unset import LEFT_OUT, LeftOut
 
 HandlerT = TypeVar("HandlerT", bound=Callable[..., Any])
 
@@ -29,18 +30,9 @@ class Decorator(Protocol):
         """Register the function and return it."""
 
 
-class _LeftOut(enum.Enum):
-    LEFT_OUT = "left out"
-
-    def __repr__(self) -> str:
-        return self.value
-
-
-LEFT_OUT: Final = _LeftOut.LEFT_OUT
-
-ResourceArg: TypeAlias = "str | enum.Enum | Callable[[kopf.Resource], bool] | None"
-MetaFilter: TypeAlias = "Mapping[str, str | enum.Enum | Callable[..., bool]] | None"
-FinalizerArg: TypeAlias = "str | _LeftOut | None"
+ResourceArg: TypeAlias = str | enum.Enum | Callable[[kopf.Resource], bool] | None
+MetaFilter: TypeAlias = Mapping[str, str | enum.Enum | Callable[..., bool]] | None
+FinalizerArg: TypeAlias = str | LeftOut | None
 
 
 class SelectorOptions(TypedDict, total=False):

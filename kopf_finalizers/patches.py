@@ -12,6 +12,7 @@ the freshest body and calls again after a conflict. For any other client it is p
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, cast
 
 import kopf
@@ -385,3 +386,20 @@ def body_of(patch: kopf.Patch) -> Mapping[str, Any] | None:
     """
     body: Mapping[str, Any] | None = getattr(patch, "_original", None)
     return body
+
+
+def has_effect(patch: kopf.Patch, body: kopf.Body) -> bool:
+    """Whether the functions of a patch would change anything, so that Kopf would send it."""
+    raw = cast("kopf.RawBody", dict(body))  # Kopf 1.44 wants a plain dict
+    return bool(kopf.Patch(fns=patch.fns).as_json_patch(raw))
+
+
+def wake_up(settings: kopf.OperatorSettings, body: kopf.Body, patch: kopf.Patch) -> None:
+    """Make Kopf come back to an object, in a cycle that would send nothing.
+
+    Kopf (1.44 to 1.45) calls no state-dependent handler in a cycle that begins with functions left
+    over from a conflict. When these turn out to change nothing, nothing is sent, so no event
+    follows, and the handlers would not be called until somebody else changes the object.
+    """
+    value = datetime.now(UTC).isoformat()
+    settings.persistence.progress_storage.touch(body=body, patch=patch, value=value)

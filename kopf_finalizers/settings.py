@@ -9,7 +9,7 @@ another operator's record.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import kopf
@@ -20,6 +20,9 @@ from .patches import finalizers_of
 KOPF_FINALIZER = "kopf.zalando.org/KopfFinalizerMarker"
 """The finalizer of every Kopf operator that does not choose one (Kopf 1.44 to 1.45)."""
 
+KOPF_PREFIX = "kopf.zalando.org"
+"""The prefix of the annotations of every Kopf operator that does not choose one."""
+
 logger = logging.getLogger("kopf_finalizers")
 
 
@@ -29,6 +32,7 @@ def apply_identity(
     *,
     storages: bool = True,
     watches_only: bool = False,
+    former: Collection[str] = (),
 ) -> None:
     """Set the finalizer and, unless `storages=False`, the two storages.
 
@@ -45,7 +49,7 @@ def apply_identity(
     settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=prefix, v1=False)
     settings.persistence.diffbase_storage = (
         kopf.AnnotationsDiffBaseStorage(prefix=prefix, v1=False)
-        if watches_only
+        if watches_only or KOPF_FINALIZER in former
         else _WarningDiffBaseStorage(identity)
     )
 
