@@ -11,11 +11,11 @@ import kopf_finalizers
 
 CALLS = Path(os.environ["EFFECTS"]) / "calls"
 RESOURCE = (os.environ["GROUP"], "v1", os.environ["PLURAL"])
-STAGE = os.environ["STAGE"]
+STAGE: Any = os.environ["STAGE"]
 FORMER = json.loads(os.environ.get("FORMER", '["kopf.zalando.org/KopfFinalizerMarker"]'))
 MORE = json.loads(os.environ.get("MORE", "{}"))
 
-if STAGE == "recognise" or STAGE == "switch":  # noqa: PLR1714 - narrowed to a literal
+if STAGE in ("recognise", "switch"):
     kopf_finalizers.configure("mycompany.com", "db-operator", former=FORMER, rollout=STAGE, **MORE)
 elif STAGE == "done":
     kopf_finalizers.configure("mycompany.com", "db-operator")
