@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test coverage lint typing check matrix format clean
+.PHONY: help install demo test coverage lint typing check matrix chaos bench format clean
 
 help:  ## show this
 	@sed -n 's/^\([a-z]*\):[^#]*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r target what; do printf '%-10s%s\n' "$$target" "$$what"; done
@@ -45,6 +45,12 @@ check: lint typing coverage  ## all of the above
 
 matrix: install  ## run the tests on each Kopf and each Python that the machine has
 	$(BIN)/nox $(ARGS)
+
+chaos: install  ## operators killed at random on a real API server; ARGS="--seconds 60 --seed 1"
+	$(BIN)/python -m tests.chaos $(ARGS)
+
+bench: install  ## measure on a real API server, and write the figures and pictures of the docs
+	$(BIN)/python -m benchmarks $(ARGS)
 
 format: install  ## mend what can be mended by itself
 	$(BIN)/ruff check --fix

@@ -1,0 +1,322 @@
+"""Chaos on a real kube-apiserver: `make chaos`, or `python -m tests.chaos --seconds 60 --seed 1`.
+
+Three operators with this library, one with plain Kopf and its default name, a controller that
+changes a finalizer of its own by JSON Patch, and one that writes statuses as fast as it can, all on
+the same objects. Operators are killed with SIGKILL at random and started again; the API server is
+stopped and started once. An independent watcher judges:
+
+* no object went while an effect of it was still there;
+* no foreign finalizer was taken off by anybody but its owner;
+* no finalizer was twice on an object;
+* in the end all objects go.
+
+Prints what happened, and exits with 1 if there was any violation.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import random
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+
+from kopf_finalizers import json_patch
+
+from ..operators import OperatorProcess
+from ..servers import Api, Body, KubeApiServer, Resource, client_of, wait_until
+
+OWN = ("alpha", "beta", "gamma")
+FOREIGN = "third.org/controller"
+HERE = Path(__file__).parent
+
+
+class Chaos:
+    """All that goes on, and what the watcher makes of it."""
+
+    def __init__(
+        self, server: KubeApiServer, folder: Path, *, seed: int, seconds: float, objects: int
+    ) -> None:
+        self.server = server
+        self.folder = folder
+        self.effects = folder / "effects"
+        self.effects.mkdir()
+        self.chance = random.Random(seed)
+        self.seconds = seconds
+        self.objects = objects
+        self.resource = Resource("example.com", "v1", "chaoses", "Chaos")
+        self.counts = Counter[str]()
+        self.violations = list[str]()
+        self.stop = threading.Event()
+        self.over = threading.Event()
+        self.held = set[str]()
+        self.known = dict[str, str]()
+        self.gone = set[str]()
+        self.failures = list[BaseException]()
+
+    def run(self) -> None:
+        self.server.define("example.com", "v1", "chaoses", kind="Chaos")
+        operators = [self._operator(name) for name in (*OWN, "plain")]
+        threads = [
+            threading.Thread(target=self._guarded, args=(work,), name=work.__name__)
+            for work in (self._judge, self._hold, self._write, self._come_and_go)
+        ]
+        with contextlib.ExitStack() as stack:
+            for operator in operators:
+                stack.enter_context(operator)
+            stack.callback(self._join, threads)
+            for thread in threads:
+                thread.start()
+            self._kill(operators)
+            self._until_all_gone()
+
+    def _operator(self, name: str) -> OperatorProcess:
+        return OperatorProcess(
+            HERE / "operator.py",
+            self.server,
+            self.folder / f"{name}.log",
+            resource=self.resource,
+            OPERATOR=name,
+            EFFECTS=str(self.effects),
+        )
+
+    def _join(self, threads: list[threading.Thread]) -> None:
+        self.stop.set()
+        self.over.set()
+        for thread in threads:
+            thread.join(timeout=60)
+
+    def _guarded(self, work: Callable[[Api], None]) -> None:
+        """Let a thread go on when the API server is away, and tell of anything else."""
+        while not self.over.is_set():
+            with contextlib.closing(client_of(self.server)) as api:
+                try:
+                    work(api)
+                except (httpx.TransportError, httpx.HTTPStatusError) as error:
+                    if not _is_outage(error):
+                        self.failures.append(error)
+                        raise
+                    self.counts["connections lost"] += 1
+                    self.over.wait(0.2)
+                except BaseException as failure:
+                    self.failures.append(failure)
+                    raise
+                else:
+                    return
+
+    def _kill(self, operators: list[OperatorProcess]) -> None:
+        """Kill an operator now and then, and once take the API server away."""
+        began = time.monotonic()
+        outage = self.seconds * self.chance.uniform(0.4, 0.6)
+        while (passed := time.monotonic() - began) < self.seconds and not self.failures:
+            self.stop.wait(self.chance.uniform(1, 4))
+            if outage and passed > outage:
+                outage = 0
+                self.server.stop()
+                self.stop.wait(1)
+                self.server.start()
+                self.counts["outages"] += 1
+            operator = self.chance.choice(operators)
+            operator.kill()
+            self.counts["kills"] += 1
+            self.stop.wait(self.chance.uniform(0, 1))
+            operator.start()
+
+    def _until_all_gone(self) -> None:
+        """Now everybody is left alone: what is still there has to go."""
+        self.stop.set()
+        with contextlib.closing(client_of(self.server)) as api:
+            for one in api.list(self.resource.path):
+                api.delete(self.resource.path_to(one["metadata"]["name"]))
+            try:
+                wait_until(lambda: not api.list(self.resource.path), timeout=90)
+            except TimeoutError:
+                for one in api.list(self.resource.path):
+                    self._violation("stuck", one)
+        wait_until(lambda: set(self.known) <= self.gone or self.failures, timeout=30)
+        self.over.set()
+
+    def _come_and_go(self, api: Api) -> None:
+        """Objects are created and deleted all the time."""
+        alive = list[str]()
+        number = self.counts["objects"]
+        pause = self.seconds / self.objects / 2
+        while not self.stop.is_set() or number < self.objects:
+            if number < self.objects:
+                name = f"object-{number}"
+                answer = api.create(self.resource.path, self.resource.body(name))
+                if answer.status_code != 409:  # created before the answer was lost
+                    answer.raise_for_status()
+                number += 1
+                self.counts["objects"] = number
+                alive.append(name)
+            if alive and (len(alive) > 40 or self.chance.random() < 0.45):
+                name = alive.pop(self.chance.randrange(len(alive)))
+                api.delete(self.resource.path_to(name))  # or else it goes in the end
+            if number >= self.objects and not alive:
+                return
+            if not self.stop.is_set():
+                self.stop.wait(pause)
+
+    def _write(self, api: Api) -> None:
+        """A status on one object after the other, without pause."""
+        while not self.stop.is_set():
+            for one in api.list(self.resource.path):
+                if self.stop.is_set():
+                    return
+                status = {"status": {"written": self.counts["statuses"]}}
+                path = self.resource.path_to(one["metadata"]["name"], "status")
+                if api.merge_patch(path, status).is_success:
+                    self.counts["statuses"] += 1
+
+    def _hold(self, api: Api) -> None:
+        """A controller with a finalizer of its own, which it adds, and takes off in the end."""
+        while not self.over.is_set():
+            for one in api.list(self.resource.path):
+                uid = one["metadata"]["uid"]
+                path = self.resource.path_to(one["metadata"]["name"])
+                deleting = "deletionTimestamp" in one["metadata"]
+                if deleting and FOREIGN in one["metadata"].get("finalizers", []):
+                    self.held.discard(uid)  # before the request: from here on it may be gone
+                    api.json_patch(path, json_patch(one, remove=FOREIGN))
+                elif not deleting and uid not in self.held:
+                    operations = json_patch(one, add=FOREIGN)
+                    if not operations or api.json_patch(path, operations).is_success:
+                        self.held.add(uid)
+                        self.counts["foreign finalizers"] += 1
+            self.over.wait(0.2)
+
+    def _judge(self, api: Api) -> None:
+        """Watch everything, from the list on, and again after an outage."""
+        listed = api.get(self.resource.path).raise_for_status().json()
+        alive = {one["metadata"]["uid"] for one in listed["items"]}
+        for uid in set(self.known) - self.gone - alive:
+            self._went(uid)
+        for one in listed["items"]:
+            self._look(one)
+        version = listed["metadata"]["resourceVersion"]
+        with api.watching(self.resource.path, resourceVersion=version) as seen:
+            place = 0
+            while not self.over.is_set():
+                with seen.changed:
+                    if len(seen.events) == place and seen.failure is None:
+                        seen.changed.wait(0.5)
+                    news, failure = seen.events[place:], seen.failure
+                for type_, body in news:
+                    if type_ == "ERROR":
+                        raise httpx.ReadError("the watch has expired")
+                    self._look(body)
+                    if type_ == "DELETED":
+                        self._went(body["metadata"]["uid"])
+                place += len(news)
+                if failure is not None:
+                    raise httpx.ReadError("the watch has ended") from failure
+
+    def _look(self, body: Body) -> None:
+        metadata = body["metadata"]
+        uid, finalizers = metadata["uid"], metadata.get("finalizers", [])
+        self.known[uid] = metadata["name"]
+        if len(finalizers) != len(set(finalizers)):
+            self._violation("a finalizer is there twice", body)
+        if uid in self.held and FOREIGN not in finalizers and self._still_lacks(body):
+            self._violation("the foreign finalizer was taken off", body)
+
+    def _still_lacks(self, body: Body) -> bool:
+        """Whether the finalizer is missing in what is stored, not just in an event of before."""
+        with contextlib.closing(client_of(self.server)) as api:
+            now = api.get(self.resource.path_to(body["metadata"]["name"])).json()
+        metadata = now.get("metadata", {})
+        return (
+            metadata.get("uid") == body["metadata"]["uid"]
+            and body["metadata"]["uid"] in self.held
+            and FOREIGN not in metadata.get("finalizers", [])
+        )
+
+    def _went(self, uid: str) -> None:
+        self.gone.add(uid)
+        left = [path.name for path in self.effects.glob(f"{uid}.*")]
+        if left:
+            self._violation(f"went with effects left: {left}", {"metadata": {"uid": uid}})
+        if uid in self.held:
+            self._violation("went with the foreign finalizer on it", {"metadata": {"uid": uid}})
+
+    def _violation(self, what: str, body: Body) -> None:
+        known = {key: body["metadata"].get(key) for key in ("name", "uid", "finalizers")}
+        self.violations.append(f"{what}: {json.dumps(known)}")
+
+
+def _is_outage(error: Exception) -> bool:
+    """Whether the API server is away, or back but not yet serving the resource."""
+    if isinstance(error, httpx.HTTPStatusError):
+        return error.response.status_code in (404, 429, 500, 503)
+    return True
+
+
+def conflicts(server: KubeApiServer, resource: Resource) -> dict[str, int]:
+    """PATCH requests of the resource by answer, as the API server has counted them."""
+    with contextlib.closing(client_of(server)) as api:
+        metrics = api.get("/metrics").text
+    codes = Counter[str]()
+    for line in metrics.splitlines():
+        if line.startswith("apiserver_request_total{") and f'resource="{resource.plural}"' in line:
+            labels, _, value = line.rpartition(" ")
+            if 'verb="PATCH"' in labels:
+                codes[labels.split('code="')[1].split('"')[0]] += int(float(value))
+    return dict(codes)
+
+
+@contextlib.contextmanager
+def servers() -> Iterator[KubeApiServer]:
+    assets = os.environ.get("KUBEBUILDER_ASSETS")
+    if not assets:
+        sys.exit("Chaos needs a real kube-apiserver: set KUBEBUILDER_ASSETS to its folder.")
+    with KubeApiServer(Path(assets)) as server:
+        yield server
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--seconds", type=float, default=300)
+    parser.add_argument("--objects", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
+    options = parser.parse_args()
+    print(
+        f"seed {options.seed}, {options.seconds:g} seconds, {options.objects} objects", flush=True
+    )
+    with servers() as server, tempfile.TemporaryDirectory(prefix="chaos-") as folder:
+        chaos = Chaos(
+            server,
+            Path(folder),
+            seed=options.seed,
+            seconds=options.seconds,
+            objects=options.objects,
+        )
+        chaos.run()
+        for what, count in sorted(chaos.counts.items()):
+            print(f"{what}: {count}")
+        print(f"PATCH requests since the outage, by answer: {conflicts(server, chaos.resource)}")
+        for name in (*OWN, "plain"):
+            log = (Path(folder) / f"{name}.log").read_text(errors="replace")
+            print(
+                f"{name}: conflicts that Kopf met: {log.count('Could not apply the patch in full')}"
+            )
+        print(f"gone: {len(chaos.gone)}")
+        print(f"violations: {len(chaos.violations)}")
+        for violation in chaos.violations[:50]:
+            print(f"  {violation}")
+        for failure in chaos.failures:
+            print(f"failed: {failure!r}")
+    return 1 if chaos.violations or chaos.failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

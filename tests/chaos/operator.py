@@ -1,0 +1,53 @@
+"""One of the operators in the chaos. Its effects are files, so they outlive it and the cluster.
+
+OPERATOR names it; "plain" is one with Kopf and its default names alone.
+"""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import kopf
+
+import kopf_finalizers
+
+NAME = os.environ["OPERATOR"]
+EFFECTS = Path(os.environ["EFFECTS"])
+RESOURCE = (os.environ["GROUP"], "v1", os.environ["PLURAL"])
+PARTS = ("one", "two")
+
+
+def effect(uid: str, part: str) -> Path:
+    return EFFECTS / f"{uid}.{NAME}.{part}"
+
+
+def create_fn(uid: str, **_: Any) -> None:
+    for part in PARTS:
+        effect(uid, part).touch()
+
+
+def cleanup(part: str) -> Callable[..., None]:
+    def cleanup_fn(uid: str, retry: int, **_: Any) -> None:
+        # Some cleanups fail at first: which ones follows from the object.
+        if retry < int(uid[0], 16) % 3:
+            raise kopf.TemporaryError("not yet", delay=0.3)
+        effect(uid, part).unlink(missing_ok=True)
+
+    return cleanup_fn
+
+
+@kopf.on.startup()
+def configure(settings: kopf.OperatorSettings, **_: Any) -> None:
+    settings.posting.enabled = False
+
+
+if NAME == "plain":
+    kopf.on.create(*RESOURCE, id="create")(create_fn)
+    for one in PARTS:
+        kopf.on.delete(*RESOURCE, id=one)(cleanup(one))
+else:
+    finalizers = kopf_finalizers.configure(domain="mycompany.com", operator=NAME)
+    finalizers.on.create(*RESOURCE, id="create")(create_fn)
+    for one in PARTS:
+        finalizers.on.delete(*RESOURCE, finalizer=one, id=one)(cleanup(one))
