@@ -173,7 +173,7 @@ def release_finalizer(
 
     An `apply` takes off only what was applied. An entry that came by another kind of patch (Kopf's,
     or `patch` here) stays, which is noticed: `read` and `patch` then release it. The same where a
-    list has duplicates, which Kubernetes before 1.30 cannot apply to (500).
+    list has duplicates of anybody's, which Kubernetes 1.20 cannot apply to (500).
 
     Raises:
         ConfigurationError: As for `ensure_finalizer`; also when an `apply` has left the finalizer
