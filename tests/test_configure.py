@@ -13,7 +13,7 @@ from kopf._core.intents.causes import Activity
 import kopf_finalizers
 from kopf_finalizers import ConfigurationError, Finalizers, OperatorIdentity, configure
 
-from .cycles import cycle
+from .kopf_cycles import cycle
 
 IDENTITY = OperatorIdentity(domain="mycompany.com", operator="db-operator")
 

@@ -18,7 +18,7 @@ from kopf._cogs.structs.finalizers import block_deletion
 from kopf_finalizers import ConfigurationError, Finalizers, OperatorIdentity
 from kopf_finalizers.patches import AddFinalizer, RemoveFinalizer
 
-from .cycles import Outcome, cycle
+from .kopf_cycles import Outcome, cycle
 from .servers import Body
 
 OWN = "mycompany.com/db-operator"
@@ -742,6 +742,7 @@ ASKING: dict[str, Any] = {
     "new by name": asks_by_name_new,
     "diff by name": asks_by_name_diff,
     "reason by name": asks_by_name_reason,
+    "type by name": lambda old, **_: isinstance(old, dict),
     "keyword-only": lambda *, reason, **_: bool(reason == "update"),
     "with a default": lambda old=None, **_: old is not None,
     "truth": lambda **kwargs: not kwargs["diff"],

@@ -20,7 +20,7 @@ from kopf_finalizers.patches import body_of
 from kopf_finalizers.settings import KOPF_FINALIZER
 from kopf_finalizers.unset import LEFT_OUT
 
-from .cycles import RESOURCE, cycle
+from .kopf_cycles import RESOURCE, cycle
 from .servers import Body
 
 KINDS = ["create", "resume", "update", "delete", "field", "event", "daemon", "timer"]

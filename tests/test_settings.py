@@ -10,7 +10,7 @@ import pytest
 from kopf_finalizers import Finalizers, OperatorIdentity
 from kopf_finalizers.settings import KOPF_FINALIZER, apply_identity
 
-from .cycles import after, cycle, finalizers_of
+from .kopf_cycles import after, cycle, finalizers_of
 
 IDENTITY = OperatorIdentity(domain="mycompany.com", operator="db-operator")
 PREFIX = "db-operator.mycompany.com"
@@ -80,18 +80,23 @@ def test_everything_is_written_under_the_own_prefix_and_once() -> None:
     }
 
 
-def test_longest_prefix_makes_annotations_that_are_not_cut() -> None:
-    """The longest prefix there is leaves Kopf's keys whole."""
+@pytest.mark.parametrize("watches_only", [False, True])
+def test_longest_prefix_makes_annotations_that_are_not_cut(watches_only: bool) -> None:
+    """The longest prefix there is leaves Kopf's keys whole, and none of the older, cut form."""
     settings = kopf.OperatorSettings()
     identity = OperatorIdentity(domain="d" * 121 + ".com", operator="o" * 63)
-    apply_identity(settings, identity)
-    patch = kopf.Patch()
+    apply_identity(settings, identity, watches_only=watches_only)
     body = body_with()
-    storage = settings.persistence.progress_storage
+    patch = kopf.Patch(body=body)
+    persistence = settings.persistence
     key = cast("kopf.HandlerId", "h" * 63)
-    storage.store(key=key, record=RECORD, body=body, patch=patch)
-    assert f"{identity.storage_prefix}/{key}" in patch.metadata.annotations
-    assert all(len(name.partition("/")[2]) <= 63 for name in patch.metadata.annotations)
+    essence = persistence.diffbase_storage.build(body=body)
+    persistence.progress_storage.store(key=key, record=RECORD, body=body, patch=patch)
+    persistence.diffbase_storage.store(body=body, patch=patch, essence=essence)
+    assert set(patch.metadata.annotations) == {
+        f"{identity.storage_prefix}/{name}"
+        for name in ("h" * 63, "kopf-managed", "last-handled-configuration")
+    }
 
 
 def test_what_was_written_is_read_back() -> None:
