@@ -1,103 +1,42 @@
-"""Kopf's handling cycles over one object, without an API server: one call, one patch.
+"""The part of Kopf's cycle in which the library takes part, without Kopf around it."""
 
-This is Kopf's own code from the event to the patch, private as it is: what handlers, filters and
-storages are asked, and in which order, is Kopf's answer and not a test's idea of it.
-"""
-
-import asyncio
-import inspect
+import itertools
 import logging
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any, cast
 
-import jsonpatch
 import kopf
-from kopf._core.engines.indexing import OperatorIndexers
-from kopf._core.reactor.inventory import ResourceMemories
-from kopf._core.reactor.processing import process_resource_causes
 
-from .servers import Body
-
-RESOURCE = kopf.Resource(
-    group="example.com",
-    version="v1",
-    plural="things",
-    kind="Thing",
-    singular="thing",
-    shortcuts=frozenset(),
-    categories=frozenset(),
-    subresources=frozenset(),
-    namespaced=True,
-    preferred=True,
-    verbs=frozenset({"list", "watch", "patch"}),
-)
-
-logger = logging.getLogger("cycle")
+from kopf_finalizers import configure
 
 
-@dataclass
-class Outcome:
-    """What one cycle has come to."""
+def settled_event(count: int) -> Callable[[], object]:
+    """One event of an object that has all of its dedicated finalizers: a call of every filter."""
+    registry = kopf.OperatorRegistry()
+    finalizers = configure("mycompany.com", "db-operator", registry=registry)
+    for number in range(count):
 
-    body: Body
-    patch: kopf.Patch
-    delays: list[float]
+        async def cleanup(**_: Any) -> None: ...
 
-    def after(self) -> Body:
-        """The object when Kopf has sent the patch: the merge patch, and then the functions."""
-        return after(self.body, self.patch)
+        finalizers.on.delete(
+            "example.com", "v1", "things", id=f"cleanup-{number}", finalizer=f"p{number}"
+        )(cleanup)
+    finalizers.apply(kopf.OperatorSettings())
+    names = [finalizers.name_for(f"p{number}") for number in range(count)]
+    metadata = {"name": "one", "uid": "1-2", "finalizers": [finalizers.name, *names]}
+    body = kopf.Body(cast("kopf.RawBody", {"metadata": metadata}))
+    filters = [handler.when for handler in registry._watching._handlers]
+    logger = logging.getLogger("tests")
+    given: dict[str, Any] = {"body": body, "type": "MODIFIED", "logger": logger}
 
-    def finalizers(self) -> list[str]:
-        return finalizers_of(self.after())
+    # Kopf makes a patch for each event, which tells one from the next; here two take turns.
+    patches = itertools.cycle([kopf.Patch(body=body), kopf.Patch(body=body)])
 
+    def event() -> object:
+        patch = next(patches)
+        for when in filters:
+            assert when is not None
+            when(patch=patch, **given)
+        return patch
 
-def cycle(
-    registry: kopf.OperatorRegistry,
-    settings: kopf.OperatorSettings,
-    body: Body,
-    *,
-    leftover: kopf.Patch | None = None,
-    type: Any = "MODIFIED",  # noqa: A002 - Kopf's name
-    listed: bool = False,
-) -> Outcome:
-    """One event of one object, from Kopf's filters to the patch that it would send."""
-    seen = kopf.Body(cast("kopf.RawBody", body))
-    patch = kopf.Patch(leftover, body=seen)
-    event = {"type": type, "object": body}
-    settings.posting.enabled = False
-
-    async def handle() -> Any:
-        memories = ResourceMemories()
-        raw = cast("kopf.RawBody", body)
-        memory = await memories.recall(raw, noticed_by_listing=listed, memobase=None)
-        arguments = {
-            "lifecycle": kopf.lifecycles.all_at_once,
-            "indexers": OperatorIndexers(),
-            "registry": registry,
-            "settings": settings,
-            "resource": RESOURCE,
-            "raw_event": event,
-            "body": seen,
-            "patch": patch,
-            "memory": memory,
-            "local_logger": logger,
-            "event_logger": logger,
-            "stream_pressure": None,
-            "operator_paused": None,
-            "consistency_time": None,
-        }
-        known = inspect.signature(process_resource_causes).parameters
-        process = cast("Any", process_resource_causes)
-        return await process(**{key: arguments[key] for key in arguments if key in known})
-
-    delays, _ = asyncio.run(handle())
-    return Outcome(body, patch, list(delays))
-
-
-def after(body: Body, patch: kopf.Patch) -> Body:
-    operations = patch.as_json_patch(cast("kopf.RawBody", body))
-    return cast("Body", jsonpatch.apply_patch(body, operations))
-
-
-def finalizers_of(body: Body) -> list[str]:
-    return list(body["metadata"].get("finalizers") or [])
+    return event

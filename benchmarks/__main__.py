@@ -1,0 +1,74 @@
+"""Measure, print a table, and write the figures and pictures of the documentation: `make bench`.
+
+Every comparison is paired: what is compared is measured in the same rounds of one run, in a turning
+order, and the median is given. Ratios hold on other machines; seconds and microseconds do not.
+"""
+
+import argparse
+import json
+import os
+import platform
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from tests.servers import KubeApiServer
+
+from . import building, contention, flapping, lifecycle, pictures
+
+DOCS = Path(__file__).parents[1] / "docs"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, prog="python -m benchmarks")
+    parser.add_argument("--objects", type=int, default=300, help="in the lifecycle benchmark")
+    parser.add_argument("--owners", type=int, default=16, help="in the contention benchmark")
+    parser.add_argument("--rounds", type=int, default=50, help="of each owner")
+    parser.add_argument("--repeat", type=int, default=5, help="of everything; medians are given")
+    parser.add_argument("--seconds", type=float, default=5, help="to watch a finalizer flap")
+    parser.add_argument("--output", type=Path, default=DOCS, help="the folder of the documentation")
+    options = parser.parse_args()
+    assets = os.environ.get("KUBEBUILDER_ASSETS")
+    if not assets:
+        sys.exit("This measures on a real kube-apiserver: set KUBEBUILDER_ASSETS to its folder.")
+    with KubeApiServer(Path(assets)) as server:
+        results: dict[str, Any] = {
+            "how": {
+                "kopf": version("kopf"),
+                "python": platform.python_version(),
+                "objects": options.objects,
+                "owners": options.owners,
+                "rounds": options.rounds,
+                "repeat": options.repeat,
+            },
+            "lifecycle": lifecycle.measure(server, objects=options.objects, repeat=options.repeat),
+            "contention": contention.measure(
+                server, owners=options.owners, rounds=options.rounds, repeat=options.repeat
+            ),
+            "patches": building.measure_patches(repeat=options.repeat),
+            "events": building.measure_events(repeat=options.repeat),
+            "import": building.measure_import(repeat=options.repeat),
+            "flapping": flapping.measure(server, seconds=options.seconds),
+        }
+    for name in ("lifecycle", "contention", "patches", "events"):
+        print(f"\n{name}\n{table(results[name])}")
+    print(f"\nimport\n{results['import']}")
+    options.output.mkdir(parents=True, exist_ok=True)
+    (options.output / "benchmarks.json").write_text(json.dumps(results, indent=2) + "\n")
+    pictures.draw(results, options.output)
+
+
+def table(rows: dict[str, dict[str, Any]]) -> str:
+    """Rows by name as a Markdown table; what is no figure is left out."""
+    columns = [
+        key for key, value in next(iter(rows.values())).items() if isinstance(value, int | float)
+    ]
+    lines = ["| | " + " | ".join(columns) + " |", "| --- " * (len(columns) + 1) + "|"]
+    for name, row in rows.items():
+        lines.append(f"| {name} | " + " | ".join(f"{row[key]:.2f}" for key in columns) + " |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""What is spent inside the process: building a patch, an event with its finalizers in place."""
+
+import logging
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any, cast
+
+import kopf
+
+import kopf_finalizers
+from kopf_finalizers.patches import AddFinalizer
+from tests.cycles import settled_event
+
+NAME = "mycompany.com/db-operator"
+
+
+def body_of(values: int) -> dict[str, Any]:
+    lists = max(1, values // 100)
+    return {
+        "metadata": {
+            "name": "one",
+            "uid": "1-2",
+            "resourceVersion": "1",
+            "finalizers": ["a.org/f"],
+        },
+        "spec": {f"list{number}": list(range(values // lists)) for number in range(lists)},
+    }
+
+
+def microseconds(call: Callable[[], object], *, repeat: int) -> float:
+    """The median of several timings, each of so many calls that a clock can measure them."""
+    calls = 1
+    while _timed(call, calls) < 0.02:
+        calls *= 2
+    return statistics.median(_timed(call, calls) / calls for _ in range(repeat)) * 1e6
+
+
+def _timed(call: Callable[[], object], calls: int) -> float:
+    began = time.perf_counter()
+    for _ in range(calls):
+        call()
+    return time.perf_counter() - began
+
+
+def measure_patches(*, repeat: int) -> dict[str, Any]:
+    """`json_patch` against what Kopf does for the same change, by the size of the body."""
+    results = dict[str, Any]()
+    for values in (10, 10_000):
+        body = body_of(values)
+        patch = kopf.Patch(body=kopf.Body(cast("kopf.RawBody", body)), fns=[AddFinalizer(NAME)])
+        ours = microseconds(partial(kopf_finalizers.json_patch, body, add=NAME), repeat=repeat)
+        kopfs = microseconds(patch.as_json_patch, repeat=repeat)
+        results[f"{values} values"] = {
+            "json_patch, µs": ours,
+            "as_json_patch, µs": kopfs,
+            "ratio": kopfs / ours,
+        }
+    return results
+
+
+def measure_events(*, repeat: int) -> dict[str, Any]:
+    """The library's own time for one event of one object with all its finalizers in place."""
+    logging.getLogger("kopf_finalizers").setLevel(logging.ERROR)
+    results = dict[str, Any]()
+    for count in (1, 3, 10, 100):
+        took = microseconds(settled_event(count), repeat=repeat)
+        results[f"{count} dedicated"] = {"per event, µs": took, "per finalizer, µs": took / count}
+    return results
+
+
+def measure_import(*, repeat: int) -> dict[str, Any]:
+    """What importing the library adds after Kopf, of which most is pydantic."""
+    return {"after kopf, ms": statistics.median(_import_ms() for _ in range(repeat))}
+
+
+def _import_ms() -> float:
+    command = [sys.executable, "-X", "importtime", "-c", "import kopf, kopf_finalizers"]
+    told = subprocess.run(command, capture_output=True, check=True, text=True).stderr
+    (line,) = [line for line in told.splitlines() if line.endswith("| kopf_finalizers")]
+    return float(line.split("|")[1]) / 1000

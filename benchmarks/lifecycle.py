@@ -1,0 +1,121 @@
+"""The life of many objects: how many requests and how much time an operator takes for them."""
+
+import contextlib
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from tests.operators import OperatorProcess
+from tests.servers import Api, KubeApiServer, Resource, Watched, client_of
+
+BASELINES = {
+    "plain": "plain",
+    "library": "plain",
+    "library, 3 dedicated finalizers": "plain",
+    "plain, 3 cleanups": "plain, 3 cleanups",
+    "library, 3 cleanups": "plain, 3 cleanups",
+}
+
+
+def measure(server: KubeApiServer, *, objects: int, repeat: int) -> dict[str, Any]:
+    """Medians for each variant; what is compared was measured in the same rounds."""
+    resources = dict[str, Resource]()
+    for number, variant in enumerate(BASELINES):
+        plural = f"lives{number}"
+        server.define("example.com", "v1", plural, kind=f"Life{number}")
+        resources[variant] = Resource("example.com", "v1", plural, f"Life{number}")
+    rounds: dict[str, list[tuple[float, float]]] = {variant: [] for variant in BASELINES}
+    for turn in range(repeat):
+        order = list(BASELINES)
+        # Nobody is always first: what the server does meanwhile falls on each in turn.
+        for variant in order[turn % len(order) :] + order[: turn % len(order)]:
+            rounds[variant].append(_round(server, resources[variant], variant, objects))
+    results = dict[str, Any]()
+    for variant, baseline in BASELINES.items():
+        ratios = [
+            own[1] / other[1] for own, other in zip(rounds[variant], rounds[baseline], strict=True)
+        ]
+        results[variant] = {
+            "patches per object": statistics.median(patches for patches, _ in rounds[variant]),
+            "wall time, ratio": statistics.median(ratios),
+            "compared with": baseline,
+            "rounds": rounds[variant],
+        }
+    return results
+
+
+def _round(
+    server: KubeApiServer, resource: Resource, variant: str, objects: int
+) -> tuple[float, float]:
+    """PATCH requests per object, and seconds, from the first creation to the last one gone."""
+    names = [f"object-{number}" for number in range(objects)]
+    with (
+        contextlib.closing(client_of(server)) as api,
+        tempfile.TemporaryDirectory() as folder,
+        OperatorProcess(
+            Path(__file__).with_name("operator.py").absolute(),
+            server,
+            Path(folder, "log"),
+            resource=resource,
+            VARIANT=variant,
+        ),
+        api.watching(resource.path) as seen,
+        ThreadPoolExecutor(4) as pool,
+    ):
+        _ready(api, resource, seen)
+        before = patches(api, resource)
+        began = time.perf_counter()
+
+        def at_once(call: Callable[[str], Any]) -> None:
+            for answer in pool.map(call, names):
+                answer.raise_for_status()
+
+        at_once(lambda name: api.create(resource.path, resource.body(name)))
+        _wait(seen, objects, _is_handled)
+        at_once(lambda name: api.delete(resource.path_to(name)))
+        _wait(seen, objects, _is_gone)
+        seconds = time.perf_counter() - began
+        return (patches(api, resource) - before) / objects, seconds
+
+
+def _ready(api: Api, resource: Resource, seen: Watched) -> None:
+    """The operator has started when it has handled an object, and let it go."""
+    api.create(resource.path, resource.body("first")).raise_for_status()
+    seen.wait_until(lambda _: any("last-handled" in str(b) for _, b in seen.of("first")))
+    api.delete(resource.path_to("first")).raise_for_status()
+    seen.wait_for("DELETED", "first")
+
+
+def _wait(seen: Watched, objects: int, condition: Callable[[str, dict[str, Any]], bool]) -> None:
+    done, place = set[str](), 0
+
+    def all_done(_: Watched) -> bool:
+        nonlocal place
+        news, place = seen.events[place:], len(seen.events)
+        done.update(b["metadata"]["name"] for t, b in news if condition(t, b))
+        return len(done - {"first"}) == objects
+
+    seen.wait_until(all_done, timeout=300)
+
+
+def _is_handled(type_: str, body: dict[str, Any]) -> bool:
+    annotations = body["metadata"].get("annotations", {})
+    return any(key.endswith("/last-handled-configuration") for key in annotations)
+
+
+def _is_gone(type_: str, body: dict[str, Any]) -> bool:
+    return type_ == "DELETED"
+
+
+def patches(api: Api, resource: Resource) -> int:
+    """PATCH requests of the resource, as the API server counts them."""
+    total = 0.0
+    for line in api.get("/metrics").text.splitlines():
+        if line.startswith("apiserver_request_total{") and f'resource="{resource.plural}"' in line:
+            labels, _, value = line.rpartition(" ")
+            total += float(value) if 'verb="PATCH"' in labels else 0
+    return int(total)

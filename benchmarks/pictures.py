@@ -1,0 +1,82 @@
+"""The pictures of the documentation, drawn from what was measured and nothing else."""
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+
+mpl.use("svg")
+
+from matplotlib import pyplot as plt
+
+OURS, THEIRS, INK = "#1f7a5c", "#b5483a", "#5b6470"
+
+mpl.rcParams |= {
+    "svg.hashsalt": "kopf-finalizers",  # the same figures make the same file
+    "font.size": 10,
+    "text.color": INK,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
+
+
+def draw(results: dict[str, Any], folder: Path) -> None:
+    """Write both pictures into the folder."""
+    for name, figure in [
+        ("contention.svg", contention(results)),
+        ("flapping.svg", flapping(results["flapping"])),
+    ]:
+        figure.savefig(folder / name, transparent=True, metadata={"Date": None})
+        plt.close(figure)
+        svg = (folder / name).read_text()
+        (folder / name).write_text("\n".join(line.rstrip() for line in svg.splitlines()) + "\n")
+
+
+def contention(results: dict[str, Any]) -> Any:
+    """PATCH requests for each change, and the changes that were lost."""
+    ways = results["contention"]
+    how = results["how"]
+    figure, axes = plt.subplots(figsize=(7.2, 2.9), layout="constrained")
+    names = list(ways)[::-1]
+    figures = [ways[name]["PATCH requests per change"] for name in names]
+    colours = [OURS if "ours" in name else THEIRS for name in names]
+    bars = axes.barh(names, figures, color=colours)
+    labels = [
+        f"{ways[name]['PATCH requests per change']:.2f}"
+        + (f", lost: {ways[name]['lost']:.0f}" if ways[name]["lost"] else ", none lost")
+        for name in names
+    ]
+    axes.bar_label(bars, labels, padding=4, color=INK)
+    axes.set_xlim(0, max(figures) * 1.3)
+    axes.set_xlabel(
+        f"PATCH requests per change; {how['owners']} owners, {how['rounds']} rounds,"
+        " a writer beside them"
+    )
+    return figure
+
+
+def flapping(stories: dict[str, Any]) -> Any:
+    """Whether operator A's finalizer was on the object, over the time."""
+    figure, every = plt.subplots(
+        len(stories), 1, figsize=(7.2, 2.9), sharex=True, layout="constrained"
+    )
+    for axes, (name, story) in zip(every, stories.items(), strict=True):
+        times = [time for time, _ in story["changes"]]
+        there = [int(on) for _, on in story["changes"]]
+        colour = OURS if story["cleanup ran"] else THEIRS
+        axes.fill_between(times, there, step="post", color=colour, linewidth=0)
+        axes.set_yticks([])
+        axes.set_ylim(0, 1)
+        axes.spines["left"].set_visible(False)
+        ran = "the cleanup ran" if story["cleanup ran"] else "the cleanup never ran"
+        axes.set_title(
+            f"{name}: added {story['added']} times, {story['writes']} writes, {ran}",
+            loc="left",
+            fontsize=10,
+        )
+    every[-1].set_xlabel("seconds; deleted at the end: coloured while the finalizer is there")
+    return figure
