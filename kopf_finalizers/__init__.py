@@ -19,6 +19,7 @@ from .clients import (
 )
 from .errors import ConfigurationError
 from .finalizers import Finalizers, configure
+from .inventory import InventoryEntry
 from .names import FinalizerName, OperatorIdentity, OperatorName, OrganisationDomain, Purpose
 from .patches import add_finalizer, has_finalizer, json_patch, merge_patch, remove_finalizer
 
@@ -27,6 +28,7 @@ __all__ = [
     "FinalizerName",
     "FinalizerOutcome",
     "Finalizers",
+    "InventoryEntry",
     "OperatorIdentity",
     "OperatorName",
     "OrganisationDomain",

@@ -8,6 +8,7 @@ a purpose or a full name gives it a dedicated finalizer; `None` says that it nee
 import enum
 import functools
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from types import FunctionType, MethodType
 from typing import Any, Protocol, TypeAlias, TypedDict, TypeVar
 
@@ -126,6 +127,8 @@ class On:
         self._dedicated = dedicated
         self._watches_only = watches_only
         self._registry = registry
+        # The handlers for which Kopf puts the operator's own finalizer on, and those guarded by it.
+        self.guarded = list[Use]()
 
     def create(
         self,
@@ -354,28 +357,29 @@ class On:
         if options.get("registry") is None:
             options["registry"] = self._registry or kopf.get_default_registry()
         self._check(kind, finalizer, options)
-        if not isinstance(finalizer, str):
-            return self._registering(kind, args, options)
-        name = self._identity.finalizer_for(finalizer)
         selector = Selector(
             args=args,
             options=tuple((key, options[key]) for key in options if key in _SELECTOR_OPTIONS),
         )
+        dedicated = self._identity.finalizer_for(finalizer) if isinstance(finalizer, str) else None
         filters = {key: options[key] for key in options if key in _FILTERS}
 
         def decorate(fn: HandlerT, /) -> HandlerT:
             # Named here as Kopf would name it, since a handler's progress is known by its id.
             handler_id = options.get("id") or _kopf_id(fn)
             registered = self._registering(kind, args, options | {"id": handler_id})(fn)
-            use = Use(
-                finalizer=name,
+            own = Use(
+                finalizer=self._identity.finalizer,
                 kind=kind,
                 fn=fn,
                 selector=selector,
                 registry=options["registry"],
                 handler_id="/".join([str(handler_id), *_field_suffix(options.get("field"))]),
             )
-            self._dedicated.declare(use, filters)
+            if _needs_kopf(kind, options):
+                self.guarded.append(own)
+            if dedicated is not None:
+                self._dedicated.declare(replace(own, finalizer=dedicated), filters)
             return registered
 
         return decorate
@@ -397,8 +401,8 @@ class On:
                 f"on.{kind}(finalizer=None) cannot work: Kopf stops a {kind} through the operator's"
                 " finalizer when the object is deleted. Leave finalizer= out."
             )
-        blocks = kind in _STOPPED_BY_FINALIZER or (kind == "delete" and not options.get("optional"))
-        if self._watches_only and (blocks or isinstance(finalizer, str)):
+        needed = _needs_kopf(kind, options) or isinstance(finalizer, str)
+        if self._watches_only and needed:
             raise ConfigurationError(
                 f"{self._identity.finalizer} was configured with finalizer=None, as an operator"
                 f" that only watches, but on.{kind} needs a finalizer here. Leave finalizer= out of"
@@ -409,6 +413,11 @@ class On:
                     else f" leave the {kind} out."
                 )
             )
+
+
+def _needs_kopf(kind: str, options: Mapping[str, Any]) -> bool:
+    """Whether Kopf puts the operator's own finalizer on objects for such a handler."""
+    return kind in _STOPPED_BY_FINALIZER or (kind == "delete" and not options.get("optional"))
 
 
 def _kopf_id(fn: Callable[..., Any]) -> str | None:

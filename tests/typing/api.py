@@ -14,6 +14,7 @@ from kopf_finalizers import (
     ConfigurationError,
     FinalizerName,
     Finalizers,
+    InventoryEntry,
     OperatorIdentity,
     OperatorName,
     OrganisationDomain,
@@ -71,6 +72,8 @@ assert_type(Finalizers(identity), Finalizers)
 assert_type(finalizers.identity, OperatorIdentity)
 assert_type(finalizers.name, str)
 assert_type(finalizers.name_for("backups"), str)
+assert_type(finalizers.inventory(), list[InventoryEntry])
+assert_type(finalizers.former, tuple[str, ...])
 assert_type(finalizers.apply(kopf.OperatorSettings()), None)
 
 # Handlers keep their types
