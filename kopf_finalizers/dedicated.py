@@ -97,18 +97,12 @@ class DedicatedFinalizers:
     """The dedicated finalizers of one operator: what was declared, and what is done about it."""
 
     def __init__(
-        self,
-        *,
-        former: Mapping[str, tuple[str, ...]] | None = None,
-        keeps_former: bool = False,
-        left: Iterable[str] = (),
+        self, *, former: Mapping[str, tuple[str, ...]] | None = None, keeps_former: bool = False
     ) -> None:
         self.uses = list[Use]()
         # For each finalizer the names that it had; and whether objects still get the first one.
         self._former = dict(former or {})
         self._keeps_former = keeps_former
-        # Names that are taken off whenever the operator's own finalizer is.
-        self._left = frozenset(left)
         self._settings: kopf.OperatorSettings | None = None
         self._storage: _ObservingStorage | None = None
         # Which registrations act on a finalizer: the latest, which come after all that note it.
@@ -129,15 +123,8 @@ class DedicatedFinalizers:
         """Note a handler's use of a finalizer, and watch for the objects that the handler matches.
 
         Raises:
-            ConfigurationError: Another cleanup waits with the same finalizer on the same resource,
-                or the finalizer is listed as one that the operator has left.
+            ConfigurationError: Another cleanup waits with the same finalizer on the same resource.
         """
-        if use.finalizer in self._left or use.finalizer in self.former:
-            raise ConfigurationError(
-                f'The finalizer "{use.finalizer}" of {use.handler_id} is listed as a former name,'
-                " so it would be taken off while the handler still needs it: take it out of former="
-                " or former_dedicated=, or give the handler another one."
-            )
         for other in self.uses:
             if use.is_cleanup and _collide(use, other):
                 raise ConfigurationError(
@@ -233,17 +220,13 @@ class DedicatedFinalizers:
                 for one in there:
                     cycle.logger.debug(f"Releasing {one}: no handler of it matches any more.")
                     cycle.patch.fns.append(RemoveFinalizer(one))
-                continue
-            # While the former name is kept, a new one is left from before a rollback.
-            keeps_former = self._keeps_former and its_names[1:]
-            written = its_names[1] if keeps_former else name
-            left = frozenset({name} if keeps_former else its_names[1:])
-            if not there:
+            elif not there:
+                written = its_names[1] if self._keeps_former and its_names[1:] else name
                 cycle.patch.fns.append(AddFinalizer(written))
                 cycle.postponed = True
-            elif not left.isdisjoint(there):
-                cycle.logger.info(f"Moving from {', '.join(there)} to {written}.")
-                cycle.patch.fns.append(ReplaceFinalizer(written, former=left))
+            elif there != [name] and not self._keeps_former:
+                former = frozenset(its_names[1:])
+                cycle.patch.fns.append(ReplaceFinalizer(name, former=former))
 
     def _release(
         self,
