@@ -5,6 +5,7 @@ what is hard to bring about with real operators: leftovers of a conflict, marker
 somebody, storages and filters of the user's own, handlers declared late.
 """
 
+import dataclasses
 import functools
 import json
 import logging
@@ -813,6 +814,35 @@ def test_filter_is_asked_with_what_kopf_tells_of_an_event() -> None:
     assert {"old", "new", "diff", "reason", "body", "patch", "memo", "resource", "uid"} <= set(seen)
     assert seen["name"] == "t"
     assert isinstance(seen["body"], kopf.Body)
+
+
+@dataclasses.dataclass
+class Bigger:
+    """A filter that is an object, and not hashable."""
+
+    size: int
+
+    def __call__(self, spec: kopf.Spec, **_: Any) -> bool:
+        return bool(spec["size"] > self.size)
+
+
+def test_filter_may_be_any_callable() -> None:
+    """What Kopf takes for a filter is a filter for the finalizer too."""
+    assert seen_by(Bigger(0)) == [BACKUPS]
+    assert seen_by(Bigger(1)) == []
+    assert seen_by(functools.partial(lambda spec, size, **_: spec["size"] == size, size=2)) == []
+
+
+def test_kopf_never_calls_what_only_notes(caplog: pytest.LogCaptureFixture) -> None:
+    """The library's own registrations are filters alone: no handler of its own ever runs."""
+    caplog.set_level(logging.DEBUG)
+    operator = Operator()
+    operator.on.delete("things", finalizer="backups")(operator.handler("backups"))
+    operator.on.event("things", finalizer="buckets", id="seen")(operator.handler("event"))
+    operator.cycle(alive())
+    operator.cycle(deleting(BACKUPS, BUCKETS, OWN))
+    called = [m for m in messages(caplog, logging.INFO) if m.startswith("Handler ")]
+    assert {m.split()[1] for m in called} == {"'seen'", "'backups'"}
 
 
 @pytest.mark.parametrize("error", [KeyError("size"), TypeError("no"), ValueError("no")])
