@@ -285,6 +285,14 @@ class TestLostRaces:
         assert call(ensure_finalizer, thing, way) == "added"
         assert thing.sent == (["read", "patch"] * 3 if way == "patch" else ["apply"] * 3)
 
+    def test_jitter(self, pauses: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+        """Pauses are random, so that not all who have lost come back at once."""
+        monkeypatch.setattr(random, "random", iter([0.25, 0.75]).__next__)
+        thing = SharedObject()
+        thing.meanwhile = [functools.partial(fail, 409, "")] * 2
+        change(ensure_finalizer, thing, backoff=4)
+        assert pauses == [1, 6]
+
     @both
     @pytest.mark.parametrize("way", ["patch", "apply"])
     def test_bound(self, call: Callable[..., Any], way: str, pauses: list[float]) -> None:
@@ -363,6 +371,15 @@ class TestRefusals:
         with pytest.raises(ApiError, match=r"spec\.size"):
             change(ensure_finalizer, thing)
         assert thing.sent == ["read", "patch"]
+
+    def test_release_refused_with_the_words_of_an_addition(self) -> None:
+        """That nothing can be added says nothing of a finalizer that is to be released."""
+        thing = SharedObject([OURS])
+        words = "metadata.finalizers: Forbidden: no new finalizers can be added"
+        causes = [{"field": "metadata.finalizers"}]
+        thing.meanwhile = [functools.partial(fail, 422, words, causes=causes)]
+        with pytest.raises(ApiError, match="no new finalizers"):
+            change(release_finalizer, thing)
 
     def test_refused_by_apply(self) -> None:
         """A 422 to an apply is a refusal, unless there is another way to find out."""
@@ -445,6 +462,13 @@ class TestApplyWithPatches:
         assert change(release_finalizer, thing, "apply or patch") == "released"
         assert thing.finalizers == [THEIRS, THEIRS]
 
+    def test_apply_not_supported(self) -> None:
+        """An API server without server-side apply gets a patch."""
+        thing = SharedObject()
+        thing.meanwhile = [functools.partial(fail, 415, "unsupported media type")]
+        assert change(ensure_finalizer, thing, "apply or patch") == "added"
+        assert thing.sent == ["apply", "read", "patch"]
+
     @pytest.mark.parametrize("status", [409, 422])
     def test_no_words(self, status: int) -> None:
         """Where a client keeps no words, it is found out by reading."""
@@ -473,6 +497,23 @@ class TestApplyWithPatches:
             assert change(ensure_finalizer, thing, "apply", body=reference) == "added"
         for _ in range(2):
             assert change(release_finalizer, thing, "apply", body=reference) == "released"
+
+    def test_reference_with_a_version(self) -> None:
+        """A reference may have a version, and still tells nothing of the finalizers."""
+        thing = SharedObject()
+        change(ensure_finalizer, thing, "apply")
+        thing.delete()
+        body = thing.body or {}
+        reference = {"apiVersion": "example.com/v1", "kind": "Thing", **body["metadata"]}
+        assert change(release_finalizer, thing, "apply", body=reference) == "released"
+
+    def test_old_body(self) -> None:
+        """That a body from before had the finalizer does not say that it was there."""
+        thing = SharedObject()
+        change(ensure_finalizer, thing, "apply")
+        body = thing.body
+        thing.write(THEIRS)
+        assert change(ensure_finalizer, thing, "apply", body=body) == "added"
 
 
 class TestApplyConfiguration:
@@ -519,6 +560,12 @@ class TestApplyConfiguration:
         managers = {apply_configuration(self.BODY, add=name)[1] for name in names}
         assert len(managers) == len(names)
         assert max(map(len, managers)) == 128
+
+    def test_longest_readable_name(self) -> None:
+        """As long as it fits, the manager is the whole finalizer."""
+        name = f"mycompany.com.{'a' * 63}.com/{'b' * 36}"
+        assert apply_configuration(self.BODY, add=name)[1] == f"finalizer:{name}"
+        assert apply_configuration(self.BODY, add=f"{name}b")[1] != f"finalizer:{name}b"
 
     def test_hashed_name(self) -> None:
         """What is too long keeps its beginning, and a sign that no finalizer can have."""

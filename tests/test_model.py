@@ -11,11 +11,8 @@ from typing import Any
 import hypothesis.strategies as st
 from hypothesis import settings
 from hypothesis.stateful import (
-    Bundle,
     RuleBasedStateMachine,
-    initialize,
     invariant,
-    multiple,
     rule,
 )
 
@@ -27,7 +24,7 @@ from .shared import PATH, LostAnswerError, SharedObject
 
 OWNERS = ["a.com/one", "a.com/one.part", "b.org/two"]
 OTHERS = ["other.org/f", "third.net/g"]
-ATTEMPTS = 4
+ATTEMPTS = 3
 
 # What may happen to a request: it is answered, its answer is lost, or it is late.
 FATES = ["answered", "answered", "answered", "lost", "late"]
@@ -37,8 +34,10 @@ class Contested(SharedObject):
     """A shared object that others change before any request arrives, and a record of ours."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(OTHERS)
         self.owner = ""
+        # The object that the call is about: the one given, or else the one that is read first.
+        self.meant: str | None = None
         # Whose finalizer others have put on the object since it was last read.
         self.put_back: set[str] = set()
         self.fates: list[str] = []
@@ -47,16 +46,18 @@ class Contested(SharedObject):
     def read(self) -> Body:
         self.interfere()
         self.put_back.clear()
-        return super().read()
+        body = super().read()
+        self.meant = self.meant or uid(body)
+        return body
 
     def _write(self, body: object, content_type: str, manager: str = "") -> Any:
         self.interfere()
-        owner = self.owner
+        owner, meant = self.owner, self.meant
 
         def arrive() -> Any:
             before = self.body
             answer = self.call("PATCH", PATH, body, content_type=content_type, manager=manager)
-            check_write(owner, before, self.body)
+            check_write(owner, meant, before, self.body)
             return answer
 
         fate = self.fates.pop(0) if self.fates else "answered"
@@ -69,9 +70,10 @@ class Contested(SharedObject):
         return answer
 
 
-def check_write(owner: str, before: Body | None, after: Body | None) -> None:
+def check_write(owner: str, meant: str | None, before: Body | None, after: Body | None) -> None:
     """What holds for every write of ours that the server has accepted."""
     assert before, "something was made of nothing"
+    assert uid(before) == meant, "it was another object"
     was, now = listed(before), listed(after)
     assert [f for f in was if f != owner] == [f for f in now if f != owner], "others' changed"
     if after is None:
@@ -120,7 +122,6 @@ def others(thing: Contested) -> dict[str, Callable[[], None]]:
         return lambda: act() if thing.body else None
 
     return {
-        "nothing": lambda: None,
         "status": when_there(thing.write_status),
         "add at the end": write(lambda was: [*was, OTHERS[0]]),
         "add at the front": write(lambda was: [OTHERS[1], *was]),
@@ -137,16 +138,21 @@ def others(thing: Contested) -> dict[str, Callable[[], None]]:
 
 
 ACTIONS = sorted(others(Contested()))
+# Nothing in particular, or a storm: before every request our entry has moved.
+INTERFERENCE = st.one_of(
+    st.lists(st.sampled_from(ACTIONS), max_size=8),
+    st.lists(st.sampled_from(["add at the front", "remove the first", "reorder"]), max_size=12),
+)
 
 
 class Sharing(RuleBasedStateMachine):
     """The owners, the others, and what has to hold all the time."""
 
-    known = Bundle("known")
-
     def __init__(self) -> None:
         super().__init__()
         self.thing = Contested()
+        # The object as the owners have heard of it.
+        self.known = self.thing.body or {}
         self.others = {name: self.acted(act) for name, act in others(self.thing).items()}
         # Whose finalizer is on which object, as far as its owner was told and nobody took it.
         self.held: dict[str, str | None] = {}
@@ -163,15 +169,6 @@ class Sharing(RuleBasedStateMachine):
             self.held = {o: u for o, u in self.held.items() if u == uid(body) and o in listed(body)}
 
         return remember
-
-    @initialize(target=known)
-    def begin(self) -> Any:
-        return self.thing.body
-
-    @rule(target=known)
-    def learn(self) -> Any:
-        """An owner hears of the object, as it is now."""
-        return self.thing.body or multiple()
 
     @rule(name=st.sampled_from(ACTIONS))
     def interfere(self, name: str) -> None:
@@ -195,9 +192,9 @@ class Sharing(RuleBasedStateMachine):
         adding=st.booleans(),
         way=st.sampled_from(["patch", "apply", "apply or patch"]),
         later=st.booleans(),
-        body=known,
         anchored=st.booleans(),
-        names=st.lists(st.sampled_from(ACTIONS), max_size=9),
+        stale=st.sampled_from([False, False, False, True]),
+        names=INTERFERENCE,
         fates=st.lists(st.sampled_from(FATES), max_size=4),
     )
     def change(
@@ -207,20 +204,23 @@ class Sharing(RuleBasedStateMachine):
         adding: bool,
         way: str,
         later: bool,
-        body: Body,
         anchored: bool,
+        stale: bool,
         names: list[str],
         fates: list[str],
     ) -> None:
         thing = self.thing
-        thing.owner, thing.fates, thing.sent = owner, list(fates), []
+        thing.owner, thing.meant, thing.fates, thing.sent = owner, None, list(fates), []
         thing.meanwhile = [self.others[name] for name in names]
         if not adding:
             # From here on it may go.
             self.held.pop(owner, None)
+        if not stale:
+            self.known = thing.body or self.known
         options: dict[str, Any] = {"attempts": ATTEMPTS, "backoff": 0}
         if anchored or "apply" in way:
-            options["body"] = body
+            options["body"] = self.known
+            thing.meant = uid(self.known)
         if "apply" in way:
             options["apply"] = thing.apply_later if later else thing.apply
         if "patch" in way:
