@@ -27,7 +27,7 @@ What happens to a finalizer F in a cycle, in the order of the checks:
 import copy
 import functools
 import inspect
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -97,12 +97,18 @@ class DedicatedFinalizers:
     """The dedicated finalizers of one operator: what was declared, and what is done about it."""
 
     def __init__(
-        self, *, former: Mapping[str, tuple[str, ...]] | None = None, keeps_former: bool = False
+        self,
+        *,
+        former: Mapping[str, tuple[str, ...]] | None = None,
+        keeps_former: bool = False,
+        left: Iterable[str] = (),
     ) -> None:
         self.uses = list[Use]()
         # For each finalizer the names that it had; and whether objects still get the first one.
         self._former = dict(former or {})
         self._keeps_former = keeps_former
+        # Names that are taken off whenever the operator's own finalizer is.
+        self._left = frozenset(left)
         self._settings: kopf.OperatorSettings | None = None
         self._storage: _ObservingStorage | None = None
         # Which registrations act on a finalizer: the latest, which come after all that note it.
@@ -123,8 +129,15 @@ class DedicatedFinalizers:
         """Note a handler's use of a finalizer, and watch for the objects that the handler matches.
 
         Raises:
-            ConfigurationError: Another cleanup waits with the same finalizer on the same resource.
+            ConfigurationError: Another cleanup waits with the same finalizer on the same resource,
+                or the finalizer is listed as one that the operator has left.
         """
+        if use.finalizer in self._left or use.finalizer in self.former:
+            raise ConfigurationError(
+                f'The finalizer "{use.finalizer}" of {use.handler_id} is listed as a former name,'
+                " so it would be taken off while the handler still needs it: take it out of former="
+                " or former_dedicated=, or give the handler another one."
+            )
         for other in self.uses:
             if use.is_cleanup and _collide(use, other):
                 raise ConfigurationError(
@@ -134,9 +147,15 @@ class DedicatedFinalizers:
                     " finalizer of its own."
                 )
         self.uses.append(use)
-        when = filters.get("when")
-        options = dict(use.selector.options) | dict(filters) | {"when": self._noting(use, when)}
+        note = self._noting(use, filters.get("when"))
+        options = dict(use.selector.options) | _lenient(filters) | {"when": note}
         self._watch(use.selector, options, use.registry, id=f"{use.finalizer}:{use.handler_id}")
+        if use.is_cleanup and options.pop("field", None) is not None:
+            # Kopf calls a cleanup also where the field was as wanted when the object was last
+            # handled, which an event does not tell: then the finalizer waits until the end.
+            options.pop("value", None)
+            options["when"] = _if_being_deleted(note)
+            self._watch(use.selector, options, use.registry, id=f"{use.finalizer}:deleted")
         if self._settings is not None:  # declared late, from a startup handler
             self._settle_last([other for other in self.uses if other.finalizer == use.finalizer])
 
@@ -173,10 +192,12 @@ class DedicatedFinalizers:
 
     def _noting(self, use: Use, when: Callable[..., bool] | None) -> Callable[..., bool]:
         """A filter that notes a match and never lets Kopf call the handler."""
+        parameters = () if when is None else inspect.signature(when).parameters.keys()
+        asks = not _CHANGES.isdisjoint(parameters)
 
         def note(**kwargs: Any) -> bool:
             self._observed_settings()  # Without them nothing would act on what is noted.
-            if when is None or _may_match(when, kwargs):
+            if when is None or asks or _may_match(when, kwargs):
                 cleanups = self._current(**kwargs).matched.setdefault(use.finalizer, set())
                 if use.is_cleanup:
                     cleanups.add(use.handler_id)
@@ -220,13 +241,17 @@ class DedicatedFinalizers:
                 for one in there:
                     cycle.logger.debug(f"Releasing {one}: no handler of it matches any more.")
                     cycle.patch.fns.append(RemoveFinalizer(one))
-            elif not there:
-                written = its_names[1] if self._keeps_former and its_names[1:] else name
+                continue
+            # While the former name is kept, a new one is left from before a rollback.
+            keeps_former = self._keeps_former and its_names[1:]
+            written = its_names[1] if keeps_former else name
+            left = frozenset({name} if keeps_former else its_names[1:])
+            if not there:
                 cycle.patch.fns.append(AddFinalizer(written))
                 cycle.postponed = True
-            elif there != [name] and not self._keeps_former:
-                former = frozenset(its_names[1:])
-                cycle.patch.fns.append(ReplaceFinalizer(name, former=former))
+            elif not left.isdisjoint(there):
+                cycle.logger.info(f"Moving from {', '.join(there)} to {written}.")
+                cycle.patch.fns.append(ReplaceFinalizer(written, former=left))
 
     def _release(
         self,
@@ -246,10 +271,8 @@ class DedicatedFinalizers:
             pending = {
                 handler_id
                 for handler_id in cycle.matched.get(name, ())
-                if not _is_finished(settings.persistence.progress_storage.fetch(
-                    key=cast("kopf.HandlerId", handler_id), body=body
-                ))
-            }  # fmt: skip
+                if not _is_finished_deletion(settings, handler_id, body)
+            }
             if pending and settings.persistence.finalizer in present:
                 cycle.pending[name] = pending
                 cycle.held[name] = there
@@ -296,7 +319,13 @@ class _ObservingStorage(kopf.MultiProgressStorage):
     def fetch(self, *, key: kopf.HandlerId, body: kopf.Body) -> kopf.ProgressRecord | None:
         record = self._storage.fetch(key=key, body=body)
         cycle = self._cycle.get()
-        if cycle is None or not cycle.postponed or _is_finished(record):
+        if cycle is None:
+            return record
+        if record is not None and any(key in pending for pending in cycle.pending.values()):
+            # Kopf would take what is left of a creation for this deletion's progress, and a
+            # creation that has succeeded for a cleanup that has.
+            return record if record.get("purpose") == "delete" else None
+        if not cycle.postponed or _is_finished(record):
             return record
         # Not stored (see below), so it only has to be later than the end of this cycle.
         later = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
@@ -373,6 +402,16 @@ def _is_finished(record: kopf.ProgressRecord | None) -> bool:
     return record is not None and bool(record.get("success") or record.get("failure"))
 
 
+def _is_finished_deletion(
+    settings: kopf.OperatorSettings, handler_id: str, body: kopf.Body
+) -> bool:
+    """Whether the progress that is stored tells that a cleanup has ended: before a restart, say."""
+    key = cast("kopf.HandlerId", handler_id)
+    record = settings.persistence.progress_storage.fetch(key=key, body=body)
+    # A function that handles creations too has the same id for both.
+    return record is not None and record.get("purpose") == "delete" and _is_finished(record)
+
+
 def _drop(patch: kopf.Patch, unwanted: Callable[[kopf.PatchFn], bool]) -> None:
     if patch.fns:
         patch.fns[:] = [fn for fn in patch.fns if not unwanted(fn)]
@@ -392,24 +431,41 @@ def _is_refused(fn: kopf.PatchFn, *, body: kopf.Body, logger: Logger) -> bool:
     return bool(added) or isinstance(fn, AddFinalizer)
 
 
+def _if_being_deleted(note: Callable[..., bool]) -> Callable[..., bool]:
+    def when(**kwargs: Any) -> bool:
+        return is_being_deleted(kwargs["body"]) and note(**kwargs)
+
+    return when
+
+
+def _lenient(filters: Mapping[str, Any]) -> dict[str, Any]:
+    """The filters, with callbacks that may ask for what an event does not tell."""
+
+    def lenient(given: Any) -> Any:
+        if not callable(given):
+            return given
+        return lambda value, **kwargs: _may_match(functools.partial(given, value), kwargs)
+
+    found = dict(filters)
+    for key in ("labels", "annotations"):
+        if found.get(key):
+            found[key] = {name: lenient(given) for name, given in found[key].items()}
+    if "value" in found:
+        found["value"] = lenient(found["value"])
+    return found
+
+
 def _may_match(when: Callable[..., bool], kwargs: Mapping[str, Any]) -> bool:
     """Whether a handler's `when=` holds, or cannot be known from an event.
 
     An event has no `old`, `new`, `diff` or `reason`. A filter that asks for one of these is taken
     to hold: then the finalizer guards an object too many rather than one too few.
     """
-    if not _CHANGES.isdisjoint(_parameters(when)):
-        return True
     try:
         # None too, since `is None` is the one question that an unknown cannot notice.
         return any(when(**kwargs, **dict.fromkeys(_CHANGES, it)) for it in (_UNKNOWN, None))
     except _UnknownError:
         return True
-
-
-@functools.cache
-def _parameters(fn: Callable[..., Any]) -> Collection[str]:
-    return inspect.signature(fn).parameters.keys()
 
 
 class _UnknownError(Exception):

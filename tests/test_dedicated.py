@@ -963,3 +963,48 @@ def test_two_operators_in_one_process_do_not_meet(late: bool) -> None:
     body = other.cycle(body).after()
     assert body["metadata"]["finalizers"] == [BACKUPS, BUCKETS, OWN]
     assert one.calls == other.calls == []
+
+
+def test_cleanup_of_a_field_that_has_changed_keeps_its_finalizer() -> None:
+    """Kopf calls a cleanup for what a field was when the object was last handled, too."""
+    operator = Operator()
+    cleanup = operator.handler("backups", kopf.TemporaryError("busy", delay=0), None)
+    operator.on.delete("things", field="spec.size", value=1, finalizer="backups")(cleanup)
+    settled = operator.live(alive())
+    assert settled["metadata"]["finalizers"] == [BACKUPS, OWN]
+    body = deleted({**settled, "spec": {"size": 2}})
+    first = operator.cycle(body)
+    assert operator.calls == ["backups"]
+    assert first.finalizers() == [BACKUPS, OWN]
+    assert "finalizers" not in operator.live(first.after())["metadata"]
+
+
+@pytest.mark.parametrize("asked", ["old", "new", "diff", "reason"])
+@pytest.mark.parametrize("filtered", ["labels", "annotations", "value"])
+def test_filter_of_one_field_may_ask_for_the_change(asked: str, filtered: str) -> None:
+    """A callback for a label, an annotation or a value may ask for what an event does not tell."""
+
+    def callback(value: Any, **kwargs: Any) -> bool:
+        return value is not None and bool(kwargs[asked])
+
+    filters: dict[str, dict[str, Any]] = {
+        "labels": {"labels": {"a": callback}},
+        "annotations": {"annotations": {"a": callback}},
+        "value": {"field": "spec.size", "value": callback},
+    }
+    operator = Operator()
+    operator.on.create("things", finalizer="backups", **filters[filtered])(operator.handler("h"))
+    wanted = alive(labels={"a": "b"}, annotations={"a": "b"})
+    assert operator.cycle(wanted).finalizers() == [BACKUPS]
+    if filtered != "value":
+        assert operator.cycle(alive()).finalizers() == []
+
+
+def test_success_of_a_creation_is_no_end_of_a_cleanup() -> None:
+    """A function that handles creations too has one id for both, and is called for the deletion."""
+    operator = Operator()
+    operator.on.delete("things", finalizer="backups")(operator.handler("both"))
+    done = {f"{PREFIX}/both": record(success=True, purpose="create")}
+    outcome = operator.cycle(deleting(BACKUPS, OWN, annotations=done))
+    assert operator.calls == ["both"]
+    assert outcome.finalizers() == []
