@@ -5,6 +5,7 @@ order, and the median is given. Ratios hold on other machines; seconds and micro
 """
 
 import argparse
+import contextlib
 import json
 import os
 import platform
@@ -13,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from tests.servers import KubeApiServer
+from tests.servers import KubeApiServer, client_of
 
 from . import building, contention, flapping, lifecycle, pictures
 
@@ -35,8 +36,9 @@ def main() -> None:
     with KubeApiServer(Path(assets)) as server:
         results: dict[str, Any] = {
             "how": {
-                "kopf": version("kopf"),
-                "python": platform.python_version(),
+                "kube-apiserver": server_version(server),
+                "Kopf": version("kopf"),
+                "Python": platform.python_version(),
                 "objects": options.objects,
                 "owners": options.owners,
                 "rounds": options.rounds,
@@ -51,12 +53,34 @@ def main() -> None:
             "import": building.measure_import(repeat=options.repeat),
             "flapping": flapping.measure(server, seconds=options.seconds),
         }
-    for name in ("lifecycle", "contention", "patches", "events"):
-        print(f"\n{name}\n{table(results[name])}")
-    print(f"\nimport\n{results['import']}")
+    tables = {
+        name: table(results[name]) for name in ("lifecycle", "contention", "patches", "events")
+    }
+    tables["import"] = table({"kopf_finalizers": results["import"]})
+    tables["how"] = "; ".join(f"{what}: {value}" for what, value in results["how"].items()) + "."
+    for name, text in tables.items():
+        print(f"\n{name}\n{text}")
     options.output.mkdir(parents=True, exist_ok=True)
     (options.output / "benchmarks.json").write_text(json.dumps(results, indent=2) + "\n")
+    page = (DOCS / "benchmarks.md").read_text()
+    (options.output / "benchmarks.md").write_text(filled(page, tables))
     pictures.draw(results, options.output)
+
+
+def server_version(server: KubeApiServer) -> str:
+    """What the API server says that it is."""
+    with contextlib.closing(client_of(server)) as api:
+        return str(api.get("/version").raise_for_status().json()["gitVersion"])
+
+
+def filled(page: str, tables: dict[str, str]) -> str:
+    """The page with its tables, each between the two comments that name it."""
+    for name, text in tables.items():
+        begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
+        before, _, rest = page.partition(begin)
+        after = rest.partition(end)[2]
+        page = f"{before}{begin}\n{text}\n{end}{after}"
+    return page
 
 
 def table(rows: dict[str, dict[str, Any]]) -> str:
