@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test coverage lint typing check matrix chaos bench format clean
+.PHONY: help install demo test coverage lint typing check docs matrix chaos bench format clean
 
 help:  ## show this
 	@sed -n 's/^\([a-z]*\):[^#]*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r target what; do printf '%-10s%s\n' "$$target" "$$what"; done
@@ -42,6 +42,12 @@ typing: install  ## mypy --strict
 	$(BIN)/mypy
 
 check: lint typing coverage  ## all of the above
+
+docs: install  ## the site, in docs/_build/html: no warning, and no link that leads nowhere
+	rm -rf docs/_build
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going docs docs/_build/html
+	$(BIN)/python docs/check_links.py docs/_build/html
+	$(BIN)/kopf-finalizers document examples/db_operator.py --check docs/db-operator-finalizers.md
 
 matrix: install  ## run the tests on each Kopf and each Python that the machine has
 	$(BIN)/nox $(ARGS)

@@ -134,8 +134,8 @@ def test_what_stands_in_for_a_removed_handler_releases_its_finalizer(
 
 
 def test_the_test_of_an_operator_passes(quickstart: Path) -> None:
-    """The last two blocks of the documentation's first page are a test of the README's operator."""
-    *_, (_, conftest), (_, test) = code_of(ROOT / "docs" / "index.md")
+    """The two blocks of the page about tests are a test of the README's operator."""
+    (_, conftest), (_, test) = code_of(ROOT / "docs" / "testing.md")
     quickstart.with_name("pytest.ini").touch()  # so that this project's own does not count
     quickstart.with_name("conftest.py").write_text(conftest)
     quickstart.with_name("test_operator.py").write_text(test)

@@ -1,0 +1,77 @@
+"""The documentation: `make docs` builds it into `docs/_build/html`, without a network."""
+
+import re
+from importlib import metadata
+from typing import Any
+
+import kopf_finalizers
+
+project = "kopf-finalizers"
+author = "the kopf-finalizers authors"
+copyright = author  # noqa: A001 - Sphinx's name
+release = metadata.version("kopf-finalizers")
+
+extensions = [
+    "sphinx.ext.autodoc",
+    "sphinx.ext.intersphinx",
+    "sphinx.ext.napoleon",
+    "myst_parser",
+]
+exclude_patterns = ["_build"]
+
+html_theme = "furo"
+html_title = "kopf-finalizers"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_copy_source = False
+html_show_sourcelink = False
+html_theme_options = {"navigation_with_keys": True}
+
+# Links to headings are checked like all others: `[...](names.md#several-instances)`.
+myst_heading_anchors = 4
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "description"
+autodoc_typehints_format = "short"
+autodoc_preserve_defaults = True
+python_use_unqualified_type_names = True
+napoleon_use_ivar = True
+
+# Where Kopf's and Python's references have the names that are linked to: kept here, as text, so
+# that no network is needed. See CONTRIBUTING.
+intersphinx_mapping = {
+    "kopf": ("https://docs.kopf.dev/en/stable", "inventories/kopf.inv"),
+    "python": ("https://docs.python.org/3", "inventories/python.inv"),
+}
+
+_LINKED = {*kopf_finalizers.__all__, "ValueError", "TypeError"}
+_CODE = re.compile(r"(?<![`:])`([^`\n]+)`(?![`_])")
+
+
+def _literal(match: re.Match[str]) -> str:
+    """What is code in a docstring: a link where it is a name with a reference, else a literal."""
+    code = match.group(1)
+    if code.startswith("kopf.") and re.fullmatch(r"[\w.]+", code):
+        return f":py:obj:`{code}`"
+    if code.partition(".")[0] in _LINKED and re.fullmatch(r"[\w.]+", code):
+        return f":py:obj:`{code} <kopf_finalizers.{code}>`"
+    return f"``{code}``"
+
+
+def _as_rst(
+    app: Any,  # noqa: ARG001 - Sphinx gives six, and one is needed
+    what: str,
+    name: str,  # noqa: ARG001
+    obj: Any,  # noqa: ARG001
+    options: Any,  # noqa: ARG001
+    lines: list[str],
+) -> None:
+    """Docstrings are written for readers of the code, with Markdown's backticks."""
+    lines[:] = [line if ">>>" in line else _CODE.sub(_literal, line) for line in lines]
+    if what in ("attribute", "data", "property"):
+        lines.insert(0, "")  # Else what is before a colon in the first line is taken for a type.
+
+
+def setup(app: Any) -> None:
+    """Have docstrings read as they are written."""
+    app.connect("autodoc-process-docstring", _as_rst, priority=400)  # before napoleon
