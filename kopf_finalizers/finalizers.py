@@ -6,12 +6,19 @@ from typing import Any
 import kopf
 
 from .dedicated import DedicatedFinalizers
+from .description import Description, describe
 from .errors import ConfigurationError
 from .inventory import InventoryEntry, inventory_of
 from .names import OperatorIdentity
 from .on import FinalizerArg, On
-from .patches import add_finalizer, remove_finalizer
-from .renames import Description, Rename, Rollout, describe, former_names_of
+from .patches import (
+    add_finalizer,
+    body_of,
+    finalizers_of,
+    remove_finalizer,
+    replace_finalizer,
+)
+from .renames import Rename, Rollout, former_names_of
 from .settings import apply_identity
 from .unset import LEFT_OUT, LeftOut
 
@@ -68,7 +75,9 @@ class Finalizers:
         self.storages = storages
         self.watches_only = watches_only
         self._registry = registry
-        dedicated = former_names_of(identity, former_dedicated or {}, rollout)
+        self._rollout = rollout
+        former = tuple(former) if not isinstance(former, str) else former
+        dedicated = former_names_of(identity, former_dedicated or {}, rollout, taken=former)
         self._rename = Rename.checked(
             identity,
             former=former,
@@ -77,8 +86,11 @@ class Finalizers:
             storages=storages,
             former_is_shared=former_is_shared,
             renames_dedicated=bool(dedicated),
+            watches_only=watches_only,
         )
-        self._dedicated = DedicatedFinalizers(former=dedicated, keeps_former=rollout == "recognise")
+        self._dedicated = DedicatedFinalizers(
+            former=dedicated, keeps_former=rollout == "recognise", left=self.former
+        )
         self.on = On(identity, self._dedicated, watches_only=watches_only, registry=registry)
 
     @property
@@ -154,12 +166,18 @@ class Finalizers:
             >>> patch.fns
             [AddFinalizer('mycompany.com/db-operator.snapshots')]
         """
-        add_finalizer(patch, self._own(purpose))
+        name, *former = self._names(purpose)
+        written = former[0] if former and self._rollout == "recognise" else name
+        there = {name, *former}.intersection(finalizers_of(body_of(patch) or {}))
+        if there and written not in there:
+            replace_finalizer(patch, written, former=there)
+        else:
+            add_finalizer(patch, written)
 
     def remove(self, patch: kopf.Patch, purpose: str | None = None) -> None:
         """Take one of the operator's own finalizers off an object, through a handler's patch.
 
-        See `remove_finalizer`.
+        See `remove_finalizer`. Its former names go with it.
 
         Raises:
             ConfigurationError: As `remove_finalizer` and `name_for`.
@@ -170,7 +188,8 @@ class Finalizers:
             >>> patch.fns
             [RemoveFinalizer('mycompany.com/db-operator.snapshots')]
         """
-        remove_finalizer(patch, self._own(purpose))
+        for name in self._names(purpose):
+            remove_finalizer(patch, name)
 
     def describe(self, body: Mapping[str, Any]) -> Description:
         """Whose the finalizers of one object are, and whether it is stuck.
@@ -215,8 +234,12 @@ class Finalizers:
             self.on.guarded, self._dedicated.uses, former | self._dedicated.former_names
         )
 
-    def _own(self, purpose: str | None) -> str:
-        return self.name if purpose is None else self.name_for(purpose)
+    def _names(self, purpose: str | None) -> tuple[str, ...]:
+        """A finalizer, and the names that it had before."""
+        if purpose is None:
+            return self.name, *self.former
+        name = self.name_for(purpose)
+        return name, *self._dedicated.former_names.get(name, ())
 
     def __repr__(self) -> str:
         return f"<Finalizers of {self.name}>"
@@ -266,8 +289,8 @@ def configure(
         former_storage_prefix: The prefix of the annotations where this operator's records were;
             Kopf's default, where `former` has Kopf's default name. None if they do not move.
         former_is_shared: Whether another operator with the same former names, Kopf's default ones
-            say, works on the same objects. Then its records and its finalizer are left alone as far
-            as that can be.
+            say, works on the same resources. Then its records and its finalizer are left alone as
+            far as that can be.
 
     Raises:
         ConfigurationError: A name breaks a rule, the arguments do not go together, or the registry
@@ -287,7 +310,10 @@ def configure(
         "storages": storages,
         "watches_only": watches_only,
         "former": tuple(former) if not isinstance(former, str) else former,
-        "former_dedicated": dict(former_dedicated or {}),
+        "former_dedicated": {
+            purpose: those if isinstance(those, str) else tuple(those)
+            for purpose, those in (former_dedicated or {}).items()
+        },
         "rollout": rollout,
         "former_storage_prefix": former_storage_prefix,
         "former_is_shared": former_is_shared,

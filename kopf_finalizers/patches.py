@@ -10,7 +10,7 @@ the freshest body and calls again after a conflict. For any other client it is p
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -84,6 +84,11 @@ def remove_finalizer(patch: kopf.Patch, name: str) -> None:
         ...         remove_finalizer(patch, "mycompany.com/db-operator.backups")
     """
     _append(patch, RemoveFinalizer(check_finalizer(name), patch))
+
+
+def replace_finalizer(patch: kopf.Patch, name: str, *, former: Iterable[str]) -> None:
+    """Put a finalizer in the place of its former names, as `add_finalizer` adds one."""
+    _append(patch, ReplaceFinalizer(name, patch, former=frozenset(former)))
 
 
 def json_patch(

@@ -10,32 +10,44 @@ know:
 | without `former` | the new name | the new name | the new place | the new place |
 
 With `"switch"`, an object that still carries a former name or a former record gets the new ones in
-their place, in one atomic patch, when it is next seen alive. To an object being deleted nothing is
-added: it is released whichever names it carries.
+their place, in one atomic patch, when it is next seen alive. With `"recognise"` it is the other way
+round: that happens after a rollback from `"switch"`, so that the release before can follow. To an
+object being deleted nothing is added: it is released whichever names it carries.
 
 Kopf (1.44 to 1.45) asks of its finalizer only whether it is in an object's list, and removes it
 from there. So a `str` that also equals the former names is recognised, by public means. That rests
 on how Kopf compares, so it is tried at every start, and an operator whose Kopf compares otherwise
-refuses to start.
+refuses to start. What becomes of the records is in `records.py`.
 """
 
+import functools
 import importlib
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
+from importlib.metadata import version
 from typing import Any, Literal, Self, TypeAlias, cast
 
 import kopf
 
+from .description import describe
 from .errors import ConfigurationError
 from .names import MAX_STORAGE_PREFIX, OperatorIdentity, check_finalizer
 from .patches import (
-    MergeIntoBody,
+    AddFinalizer,
+    Change,
     ReplaceFinalizer,
     finalizers_of,
     has_effect,
     is_being_deleted,
     wake_up,
+)
+from .records import (
+    DiffBaseInBothPlaces,
+    MoveRecords,
+    Place,
+    ProgressInBothPlaces,
+    Records,
+    Sightings,
 )
 from .settings import KOPF_FINALIZER, KOPF_PREFIX, logger
 from .unset import LEFT_OUT, LeftOut
@@ -54,6 +66,7 @@ class Rename:
     rollout: Rollout
     former_storage_prefix: str | None
     former_is_shared: bool
+    _movers: list["_Mover"] = field(default_factory=list, compare=False, repr=False)
 
     @classmethod
     def checked(
@@ -66,21 +79,33 @@ class Rename:
         storages: bool,
         former_is_shared: bool,
         renames_dedicated: bool,
+        watches_only: bool,
     ) -> Self | None:
-        """The rename, or None where there are no former names.
+        """The rename, or None where neither the operator's finalizer nor its records move.
 
         Raises:
             ConfigurationError: A name is none that an API server takes, or the arguments do not go
                 together.
         """
         names = former_names(identity.finalizer, former, rollout)
-        if not names and not renames_dedicated and rollout == "recognise":
+        if names and watches_only:
+            raise ConfigurationError(
+                f"former={list(names)} does not go with finalizer=None: an operator that only"
+                " watches would take these finalizers off every object, whosever they are. Leave"
+                ' former= out; its records move with former_storage_prefix="..." alone.'
+            )
+        if names and rollout == "recognise" and identity.owns(names[0]):
+            raise ConfigurationError(
+                f'rollout="recognise" would put "{names[0]}", the first of former=, on new objects,'
+                ' and it is a dedicated name of this operator. To drop it, use rollout="switch".'
+            )
+        prefix = _checked_prefix(identity, names, former_storage_prefix, storages=storages)
+        if rollout == "recognise" and not (names or prefix or renames_dedicated):
             raise ConfigurationError(
                 'rollout="recognise" goes on with a former name, and there is none: add'
                 f' former=["{KOPF_FINALIZER}"], or the name that the operator had.'
             )
-        prefix = _checked_prefix(identity, names, former_storage_prefix, storages=storages)
-        if not names:
+        if not names and prefix is None:
             return None
         return cls(
             identity=identity,
@@ -98,7 +123,13 @@ class Rename:
     @property
     def written(self) -> str:
         """The name that new objects get."""
-        return self.former[0] if self.rollout == "recognise" else self.name
+        return self.former[0] if self.former and self.rollout == "recognise" else self.name
+
+    @property
+    def left(self) -> frozenset[str]:
+        """The names in whose place it is put."""
+        left = {self.name} if self.rollout == "recognise" else self.former
+        return frozenset(left) - {self.written}
 
     def apply(self, settings: kopf.OperatorSettings, registry: kopf.OperatorRegistry) -> None:
         """Have Kopf recognise the former names, and the storages read the former place.
@@ -106,16 +137,27 @@ class Rename:
         Raises:
             ConfigurationError: This Kopf compares finalizers in a way that makes it impossible.
         """
-        finalizer = RecognisedFinalizer(self.written, {self.name, *self.former})
-        refuse_if_kopf_compares_otherwise(finalizer)
-        settings.persistence.finalizer = finalizer
-        places = None
+        if self.former:
+            finalizer = RecognisedFinalizer(self.written, {self.name, *self.former})
+            refuse_if_kopf_compares_otherwise(finalizer)
+            settings.persistence.finalizer = finalizer
+        sightings = Sightings()
+        records = None
         if self.former_storage_prefix is not None:
-            places = _Places(self, settings, datetime.now(UTC))
-            settings.persistence.progress_storage = _ProgressInBothPlaces(places)
-            settings.persistence.diffbase_storage = _DiffBaseInBothPlaces(places)
-        if self.rollout == "switch":
-            _Mover(self, settings, places).watch(registry)
+            persistence = settings.persistence
+            records = Records(
+                Place(persistence.progress_storage, persistence.diffbase_storage),
+                prefix=self.former_storage_prefix,
+                goes_on=self.rollout == "recognise",
+                shared=self.former_is_shared,
+                sightings=sightings,
+                handler_ids=functools.partial(handler_ids, registry),
+            )
+            persistence.progress_storage = ProgressInBothPlaces(records)
+            persistence.diffbase_storage = DiffBaseInBothPlaces(records)
+        if not self._movers:
+            self._movers.append(_Mover(self, registry))
+        self._movers[0].begin(settings, sightings, records)
 
 
 def former_names(name: str, former: Iterable[str], rollout: str) -> tuple[str, ...]:
@@ -143,15 +185,32 @@ def former_names(name: str, former: Iterable[str], rollout: str) -> tuple[str, .
 
 
 def former_names_of(
-    identity: OperatorIdentity, former: Mapping[str, Iterable[str]], rollout: str
+    identity: OperatorIdentity,
+    former: Mapping[str, Iterable[str]],
+    rollout: str,
+    *,
+    taken: Iterable[str],
 ) -> dict[str, tuple[str, ...]]:
     """For each dedicated finalizer, by its whole name: the names that it had.
 
     Raises:
-        ConfigurationError: As for `former_names`, and as for `OperatorIdentity.finalizer_for`.
+        ConfigurationError: As for `former_names`, and as for `OperatorIdentity.finalizer_for`; or a
+            name belongs to two finalizers, or is `taken`.
     """
-    names = {identity.finalizer_for(purpose): those for purpose, those in former.items()}
-    return {name: former_names(name, those, rollout) for name, those in names.items()}
+    names = dict[str, tuple[str, ...]]()
+    known = {identity.finalizer, *map(identity.finalizer_for, former), *taken}
+    for purpose, those in former.items():
+        name = identity.finalizer_for(purpose)
+        names[name] = former_names(name, those, rollout)
+        for one in names[name]:
+            if one in known:
+                raise ConfigurationError(
+                    f'The former name "{one}" of "{name}" belongs to another finalizer of this'
+                    " operator too, so the release of one would take the other off: list each"
+                    " name once, and only names that are to be left."
+                )
+        known.update(names[name])
+    return names
 
 
 def _checked_prefix(
@@ -169,7 +228,7 @@ def _checked_prefix(
     if prefix is LEFT_OUT:
         if KOPF_FINALIZER in former and storages:
             return KOPF_PREFIX
-        if former and storages:
+        if storages and not all(map(identity.owns, former)):
             logger.warning(
                 "former=%s tells nothing about where this operator kept its records, so they are"
                 " expected under %s. If they are elsewhere, its handlers will be called again for"
@@ -182,10 +241,10 @@ def _checked_prefix(
         return None
     if prefix is None:
         return None
-    if not (former and storages):
+    if not storages:
         raise ConfigurationError(
-            f'former_storage_prefix="{prefix}" goes with former= and with storages that this'
-            " library sets: add former=[...], and leave storages=False out."
+            f'former_storage_prefix="{prefix}" goes with storages that this library sets: leave'
+            " storages=False out, or this prefix where the operator keeps its own storages."
         )
     check_finalizer(f"{prefix}/name")
     if len(prefix) > MAX_STORAGE_PREFIX or prefix == identity.storage_prefix:
@@ -234,194 +293,72 @@ def refuse_if_kopf_compares_otherwise(finalizer: RecognisedFinalizer) -> None:
         ConfigurationError: Kopf does not recognise a former name, or cannot be asked.
     """
     try:
-        functions = importlib.import_module("kopf._cogs.structs.finalizers")
-        for name in finalizer.names:
-            body: dict[str, Any] = {"metadata": {"finalizers": ["other.org/f", name]}}
-            assert functions.is_deletion_blocked(body, finalizer)  # noqa: S101
-            functions.block_deletion(body, finalizer)
-            assert body["metadata"]["finalizers"] == ["other.org/f", name]  # noqa: S101
-            functions.allow_deletion(body, finalizer)
-            assert body["metadata"]["finalizers"] == ["other.org/f"]  # noqa: S101
-    except (AssertionError, AttributeError, ImportError, TypeError) as error:
+        problem = _unexpected_of(
+            finalizer, importlib.import_module("kopf._cogs.structs.finalizers")
+        )
+    except (AttributeError, ImportError, TypeError, ValueError) as error:
+        problem = repr(error)
+    if problem:
         raise ConfigurationError(
-            "This version of Kopf compares finalizers in a way that kopf-finalizers does not know,"
-            " so former names would not be recognised, and objects that carry them would hang when"
-            " they are deleted. Go back to the version of Kopf that the last release used, and look"
-            " for a newer kopf-finalizers."
-        ) from error
+            f"This version of Kopf ({version('kopf')}) compares finalizers in a way that"
+            " kopf-finalizers does not know, so former names would not be recognised, and objects"
+            " that carry them would hang when they are deleted. Go back to the version of Kopf that"
+            f" the last release used, and look for a newer kopf-finalizers. ({problem})"
+        )
 
 
-@dataclass(frozen=True)
-class Description:
-    """Whose the finalizers of one object are, in the order in which they stand on it.
-
-    `own` are those of this operator, `former` those that it had and recognises, `foreign` everybody
-    else's. `is_stuck` tells that the object is being deleted and that this operator has nothing to
-    take off it any more: it waits for others, for ever if nobody takes their finalizers off.
-    """
-
-    own: tuple[str, ...]
-    former: tuple[str, ...]
-    foreign: tuple[str, ...]
-    is_being_deleted: bool
-    is_stuck: bool
-
-    def __str__(self) -> str:
-        parts = [("own", self.own), ("former", self.former), ("foreign", self.foreign)]
-        shown = "; ".join(f"{what} {', '.join(names)}" for what, names in parts if names)
-        state = "being deleted" if self.is_being_deleted else "alive"
-        return f"{state}; {shown or 'no finalizers'}{'; stuck' if self.is_stuck else ''}"
-
-
-def describe(
-    body: Mapping[str, Any],
-    identity: OperatorIdentity,
-    former: Collection[str],
-    dedicated: Collection[str] = (),
-) -> Description:
-    """Whose the finalizers of one object are; `dedicated` are those that handlers use."""
-    finalizers = finalizers_of(body)
-    own = [name for name in finalizers if identity.owns(name) or name in dedicated]
-    known = [name for name in finalizers if name in former and name not in own]
-    taken_off = {identity.finalizer, *former, *dedicated}
-    return Description(
-        own=tuple(own),
-        former=tuple(known),
-        foreign=tuple(name for name in finalizers if name not in own and name not in known),
-        is_being_deleted=is_being_deleted(body),
-        is_stuck=is_being_deleted(body) and bool(finalizers) and taken_off.isdisjoint(finalizers),
-    )
-
-
-class _Places:
-    """Where an operator's records are: under its own prefix, and where they were before."""
-
-    def __init__(self, rename: Rename, settings: kopf.OperatorSettings, started: datetime) -> None:
-        prefix = str(rename.former_storage_prefix)
-        self.rename = rename
-        self.started = started
-        self.own_progress = settings.persistence.progress_storage
-        self.own_diffbase = settings.persistence.diffbase_storage
-        self.former_progress = kopf.AnnotationsProgressStorage(prefix=prefix)
-        self.former_diffbase = kopf.AnnotationsDiffBaseStorage(prefix=prefix)
-
-    @property
-    def writes_both(self) -> bool:
-        """Whether a rollback by one release would read the former place only."""
-        return self.rename.rollout == "recognise"
-
-    @property
-    def clears_former(self) -> bool:
-        """Whether the former place is left behind, and is nobody else's."""
-        return self.rename.rollout == "switch" and not self.rename.former_is_shared
-
-    def believes_former(self, body: kopf.Body) -> bool:
-        """Whether a record in the former place can be this operator's.
-
-        Of an object younger than this process it cannot: this process would have written its own
-        place too. What stands there was written by another operator with the same default place.
-        """
-        created = body["metadata"].get("creationTimestamp")
-        return created is None or datetime.fromisoformat(created) <= self.started
-
-    def left_behind(self, body: kopf.Body) -> dict[str, None]:
-        """The annotations of the former place that are of no more use, as a merge patch."""
-        if not self.clears_former:
-            return {}
-        former = self.former_diffbase
-        keys = {*former.make_keys(former.key, body=body), f"{former.prefix}/kopf-managed"}
-        keys.update(self.former_progress.make_keys(self.former_progress.touch_key, body=body))
-        return dict.fromkeys(sorted(keys & body.metadata.annotations.keys()))
-
-    def moved(self, body: kopf.Body) -> MergeIntoBody | None:
-        """The last handled state in its new place, as a change of a body; None if it is there."""
-        merge = MergeIntoBody()
-        if self.own_diffbase.fetch(body=body) is None and self.believes_former(body):
-            essence = self.former_diffbase.fetch(body=body)
-            if essence is not None:
-                self.own_diffbase.store(body=body, patch=merge.patch, essence=essence)
-        if left_behind := self.left_behind(body):
-            merge.patch.metadata.annotations.update(left_behind)
-        return merge if merge.patch else None
-
-
-class _ProgressInBothPlaces(kopf.MultiProgressStorage):
-    """Handlers' attempts: what is in flight in the former place goes on from there."""
-
-    def __init__(self, places: _Places) -> None:
-        super().__init__([places.own_progress, places.former_progress])
-        self._places = places
-
-    def fetch(self, *, key: kopf.HandlerId, body: kopf.Body) -> kopf.ProgressRecord | None:
-        record = self._places.own_progress.fetch(key=key, body=body)
-        if record is None and self._places.believes_former(body):
-            record = self._places.former_progress.fetch(key=key, body=body)
-        return record
-
-    def store(
-        self,
-        *,
-        key: kopf.HandlerId,
-        record: kopf.ProgressRecord,
-        body: kopf.Body,
-        patch: kopf.Patch,
-    ) -> None:
-        self._places.own_progress.store(key=key, record=record, body=body, patch=patch)
-        if self._places.writes_both:
-            self._places.former_progress.store(key=key, record=record, body=body, patch=patch)
-        elif self._places.clears_former:
-            self._places.former_progress.purge(key=key, body=body, patch=patch)
-
-    def purge(self, *, key: kopf.HandlerId, body: kopf.Body, patch: kopf.Patch) -> None:
-        self._places.own_progress.purge(key=key, body=body, patch=patch)
-        if self._places.writes_both or self._places.clears_former:
-            self._places.former_progress.purge(key=key, body=body, patch=patch)
-
-    def touch(self, *, body: kopf.Body, patch: kopf.Patch, value: str | None) -> None:
-        self._places.own_progress.touch(body=body, patch=patch, value=value)
-
-
-class _DiffBaseInBothPlaces(kopf.MultiDiffBaseStorage):
-    """The last handled state: of an object that has none of its own yet, the former one."""
-
-    def __init__(self, places: _Places) -> None:
-        super().__init__([places.own_diffbase, places.former_diffbase])
-        self._places = places
-
-    def fetch(self, *, body: kopf.Body) -> kopf.BodyEssence | None:
-        essence = self._places.own_diffbase.fetch(body=body)
-        if essence is None and self._places.believes_former(body):
-            essence = self._places.former_diffbase.fetch(body=body)
-        return essence
-
-    def store(self, *, body: kopf.Body, patch: kopf.Patch, essence: kopf.BodyEssence) -> None:
-        self._places.own_diffbase.store(body=body, patch=patch, essence=essence)
-        if self._places.writes_both:
-            self._places.former_diffbase.store(body=body, patch=patch, essence=essence)
-        elif self._places.clears_former:
-            patch.metadata.annotations.update(self._places.left_behind(body))
+def _unexpected_of(finalizer: RecognisedFinalizer, functions: Any) -> str:
+    """What Kopf does otherwise than is expected of it; empty where there is nothing."""
+    other, expected = "other.org/f", str.__str__(finalizer)
+    bare: dict[str, Any] = {"metadata": {"finalizers": [other]}}
+    operations = kopf.Patch(
+        fns=[functools.partial(functions.block_deletion, finalizer=finalizer)]
+    ).as_json_patch(cast("kopf.RawBody", bare))
+    if functions.is_deletion_blocked(bare, finalizer) or operations != [
+        {"op": "add", "path": "/metadata/finalizers/1", "value": expected}
+    ]:
+        return f"an object without it gets {operations}"
+    for name in finalizer.names:
+        body: dict[str, Any] = {"metadata": {"finalizers": [name, other, name]}}
+        if not functions.is_deletion_blocked(body, finalizer):
+            return f"{name} is not found"
+        functions.block_deletion(body, finalizer)
+        if body["metadata"]["finalizers"] != [name, other, name]:
+            return f"{expected} is added to {name}"
+        functions.allow_deletion(body, finalizer)
+        if body["metadata"]["finalizers"] != [other]:
+            return f"{name} is not removed"
+    return ""
 
 
 class _Mover:
-    """Gives objects that are alive the new name and the new place, when they are next seen."""
+    """Gives objects that are alive the names and the places of this release, when next seen."""
 
-    def __init__(
-        self, rename: Rename, settings: kopf.OperatorSettings, places: _Places | None
-    ) -> None:
+    def __init__(self, rename: Rename, registry: kopf.OperatorRegistry) -> None:
         self._rename = rename
-        self._settings = settings
-        self._places = places
-        self._replace = ReplaceFinalizer(rename.name, former=frozenset(rename.former))
-        # Each object is moved once. What comes back after that was put there by somebody else with
-        # the same default names, and to take it away again and again would be the old ping-pong.
-        self._moved = set[str]()
+        self._registry = registry
+        self._replace = ReplaceFinalizer(rename.written, former=rename.left)
+        self._watched = list[Any]()
+        # An operator that is embedded may declare handlers after it has applied its identity.
+        kopf.on.startup(registry=registry, id="kopf-finalizers/watch")(self._watch)
 
-    def watch(self, registry: kopf.OperatorRegistry) -> None:
+    def begin(
+        self, settings: kopf.OperatorSettings, sightings: Sightings, records: Records | None
+    ) -> None:
+        """Take part in the cycles of an operator that is about to start."""
+        self._settings = settings
+        self._sightings = sightings
+        self._records = records
+        self._watch()
+
+    def _watch(self, **_: Any) -> None:
         """See every object of every resource on which the operator may need its finalizer."""
         event: Callable[..., Any] = kopf.on.event
-        for number, (args, options) in enumerate(handled_resources(registry)):
-            name = f"kopf-finalizers/move:{number}"
-            event(*args, **options, registry=registry, id=name, when=self._move)(_never)
+        for args, options in handled_resources(self._registry):
+            if (args, options) not in self._watched:
+                name = f"kopf-finalizers/move:{len(self._watched)}"
+                self._watched.append((args, options))
+                event(*args, **options, registry=self._registry, id=name, when=self._move)(_never)
 
     def _move(
         self,
@@ -433,51 +370,71 @@ class _Mover:
         **_: Any,
     ) -> bool:
         """A filter that moves an object, and never lets Kopf call the handler."""
-        uid = str(body["metadata"].get("uid"))
         if type == "DELETED" or is_being_deleted(body):
-            self._moved.discard(uid)
-        elif self._replace not in patch.fns:  # it is after a conflict
-            moves = self._moves(body, first=uid not in self._moved)
-            patch.fns.extend(moves)
-            if moves:
-                self._moved.add(uid)
+            self._sightings.forget(body)
+        else:
+            found = (self._change(body), self._records_of(body))
+            moves = [move for move in found if move is not None and move not in patch.fns]
+            if moves and not self._sightings.is_moved(body):
                 known = describe(body, self._rename.identity, self._rename.former)
-                logger.info(f"Moving from former names to {self._rename.name}: {known}.")
+                what = "records" if moves == [found[1]] else "finalizer and records"
+                logger.info(f"Moving {what} to those of {self._rename.written}: {known}.")
+                self._sightings.move(body)
+            patch.fns.extend(moves)
         if patch.fns and not has_effect(patch, body):
             wake_up(self._settings, body, patch)
         return False
 
-    def _moves(self, body: kopf.Body, *, first: bool) -> list[kopf.PatchFn]:
-        """What is to change on an object that is alive, in one atomic patch."""
-        moves = list[kopf.PatchFn]()
-        unguarded = self._rename.name not in finalizers_of(body)
-        if self._replace.has_effect(body) and (
-            unguarded or (first and not self._rename.former_is_shared)
-        ):
-            moves.append(self._replace)
-        if first and self._places is not None and (records := self._places.moved(body)):
-            moves.append(records)
-        return moves
+    def _change(self, body: kopf.Body) -> Change | None:
+        """What is to be done about the names on an object that is alive."""
+        if not self._replace.has_effect(body):
+            return None
+        lacks = self._replace.name not in finalizers_of(body)
+        if self._rename.rollout == "recognise" or not self._rename.former_is_shared:
+            # Once for each object. What comes back after that was put there by somebody else with
+            # the same former name, and to take it away again and again would never end.
+            return self._replace if lacks or not self._sightings.is_moved(body) else None
+        if not lacks:
+            return None
+        # On an object that is younger than this process, the former name is somebody else's.
+        is_younger = self._sightings.is_younger(body)
+        return AddFinalizer(self._rename.name) if is_younger else self._replace
+
+    def _records_of(self, body: kopf.Body) -> MoveRecords | None:
+        if self._records is None:
+            return None
+        move = MoveRecords(self._records, self._records.believes_former(body))
+        return move if move.has_effect(body) else None
 
 
 async def _never(**_: Any) -> None:  # pragma: no cover - the filters above always say no
     """What Kopf would call if a filter above said yes."""
 
 
+def _handlers(registry: kopf.OperatorRegistry) -> list[Any]:
+    """The handlers of an operator that may need its finalizer, or have progress.
+
+    The other of the two places where this library reads what Kopf does not publish: handlers may
+    be registered with Kopf's own decorators, and there is no public way to ask which there are. A
+    test fails when Kopf changes it.
+    """
+    changing, spawning = registry._changing, registry._spawning  # noqa: SLF001
+    return [*changing.get_all_handlers(), *spawning.get_all_handlers()]
+
+
+def handler_ids(registry: kopf.OperatorRegistry) -> list[str]:
+    """The names under which progress is kept."""
+    return [handler.id for handler in _handlers(registry)]
+
+
 def handled_resources(
     registry: kopf.OperatorRegistry,
 ) -> list[tuple[tuple[Any, ...], dict[str, Any]]]:
-    """The resources of an operator's handlers that may need its finalizer, as Kopf was given them.
-
-    The other of the two places where this library reads what Kopf does not publish: handlers may
-    be registered with Kopf's own decorators, and there is no public way to ask which resources they
-    are for. A test fails when Kopf changes it.
-    """
+    """The resources of an operator's handlers, as Kopf's decorators take them."""
     found = list[tuple[tuple[Any, ...], dict[str, Any]]]()
-    for handlers in (registry._changing, registry._spawning):  # noqa: SLF001
-        for handler in handlers.get_all_handlers():
-            given = {key: one for key, one in vars(handler.selector).items() if one is not None}
-            args = tuple(given.pop(name) for name in ("any_name", "fn") if name in given)
-            if (args, given) not in found:
-                found.append((args, given))
+    for handler in _handlers(registry):
+        given = {key: one for key, one in vars(handler.selector).items() if one is not None}
+        args = tuple(given.pop(name) for name in ("any_name", "fn") if name in given)
+        if (args, given) not in found:
+            found.append((args, given))
     return found

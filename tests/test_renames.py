@@ -153,7 +153,7 @@ def test_every_release_and_every_rollback_loses_nothing(
     assert len(cluster.created) == count
     output = (cluster.effects / "log").read_text()
     assert "Traceback" not in output
-    moved = [line for line in output.splitlines() if "Moving from former names" in line]
+    moved = [line for line in output.splitlines() if "Moving finalizer" in line]
     assert len(moved) >= 1
 
 
