@@ -20,6 +20,7 @@ extensions = [
 exclude_patterns = ["_build"]
 
 html_theme = "furo"
+pygments_dark_style = "github-dark"
 html_title = "kopf-finalizers"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
@@ -69,9 +70,23 @@ def _as_rst(
     """Docstrings are written for readers of the code, with Markdown's backticks."""
     lines[:] = [line if ">>>" in line else _CODE.sub(_literal, line) for line in lines]
     if what in ("attribute", "data", "property"):
-        lines.insert(0, "")  # Else what is before a colon in the first line is taken for a type.
+        # Napoleon takes what is before a colon for a type.
+        lines[0] = lines[0].replace(": ", " \N{EN DASH} ")
+
+
+def _published(
+    app: Any,  # noqa: ARG001 - as above
+    env: Any,  # noqa: ARG001
+    node: Any,
+    contnode: Any,  # noqa: ARG001
+) -> None:
+    """Kopf's types are linked to under the names that Kopf publishes."""
+    target = node.get("reftarget", "")
+    if target.startswith("kopf._"):
+        node["reftarget"] = f"kopf.{target.rpartition('.')[2]}"
 
 
 def setup(app: Any) -> None:
     """Have docstrings read as they are written."""
+    app.connect("missing-reference", _published, priority=100)  # before intersphinx
     app.connect("autodoc-process-docstring", _as_rst, priority=400)  # before napoleon

@@ -11,16 +11,25 @@ from pathlib import PurePath
 from .dedicated import Use
 from .selectors import Selector
 
-# It prints the JSON Patch that takes one entry off: the last one, where it is there twice, and
-# nothing at all where it is not there. The `test`s make an API server refuse the patch where it is
-# another object by now, or another entry has come to that place.
-_TEMPLATE = (
-    '{{$patch := ""}}{{range $i, $f := .metadata.finalizers}}{{if eq $f "FINALIZER"}}'
-    '{{$patch = printf `[{"op":"test","path":"/metadata/uid","value":"%s"},'
-    '{"op":"test","path":"/metadata/finalizers/%d","value":"%s"},'
-    '{"op":"remove","path":"/metadata/finalizers/%d"}]`'
-    " $.metadata.uid $i $f $i}}{{end}}{{end}}{{$patch}}"
-)
+# The inner command prints the JSON Patch that takes one entry off: the last one where it is there
+# twice, and nothing at all where it is not there. The `test`s make an API server refuse the patch
+# where it is another object by now, or another entry has come to that place.
+_COMMAND = """\
+kubectl patch RESOURCE NAME --namespace NAMESPACE --type json --patch "$(
+  kubectl get RESOURCE NAME --namespace NAMESPACE --output go-template='
+    {{- $patch := "" -}}
+    {{- range $i, $f := .metadata.finalizers -}}
+      {{- if eq $f "FINALIZER" -}}
+        {{- $patch = printf `[
+          {"op": "test", "path": "/metadata/uid", "value": "%s"},
+          {"op": "test", "path": "/metadata/finalizers/%d", "value": "%s"},
+          {"op": "remove", "path": "/metadata/finalizers/%d"}
+        ]` $.metadata.uid $i $f $i -}}
+      {{- end -}}
+    {{- end -}}
+    {{- $patch -}}
+  ')"
+"""
 
 _STOPPED = {"daemon": "the daemon", "timer": "the timer"}
 
@@ -84,24 +93,15 @@ def inventory_of(
 
 def _entry(name: str, use: Use, end: str, *, former_of: str | None) -> InventoryEntry:
     resource, is_known = _resource(use.selector)
+    command = _COMMAND.replace("RESOURCE", resource) if is_known else _COMMAND
     return InventoryEntry(
         name=name,
         resource=resource,
         handler=_shown(use.handler_id),
         decorator=f"on.{use.kind}",
         waits_for=end,
-        release=_release(name, resource if is_known else "RESOURCE"),
+        release=command.replace("FINALIZER", name).rstrip(),
         former_of=former_of,
-    )
-
-
-def _release(name: str, resource: str) -> str:
-    which = f"{resource} NAME --namespace NAMESPACE"
-    template = _TEMPLATE.replace("FINALIZER", name)
-    return (
-        f'kubectl patch {which} --type json --patch "$(\n'
-        f"  kubectl get {which} --output go-template='{template}'\n"
-        ')"'
     )
 
 

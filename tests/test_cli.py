@@ -257,7 +257,7 @@ def test_former_names_are_in_the_document(folder: Path) -> None:
     text = run("document", "db_operator.py").stdout
     assert f"`{former}`, the former name of `mycompany.com/db-operator` |" in text
     assert f"It has had other names before, which objects may still carry: `{former}`." in text
-    assert f'{{{{if eq $f "{former}"}}}}' in text
+    assert f'{{{{- if eq $f "{former}" -}}}}' in text
 
 
 # --check

@@ -255,9 +255,9 @@ def test_the_patch_of_the_command_is_refused_after_a_change(api: Api, resource: 
 def test_the_command_makes_that_patch(entry: InventoryEntry) -> None:
     """What kubectl fills in is a JSON Patch that names the object, the place and the entry."""
     for part in (
-        '{"op":"test","path":"/metadata/uid","value":"%s"}',
-        '{"op":"test","path":"/metadata/finalizers/%d","value":"%s"}',
-        '{"op":"remove","path":"/metadata/finalizers/%d"}',
-        f'{{{{if eq $f "{BACKUPS}"}}}}',
+        '{"op": "test", "path": "/metadata/uid", "value": "%s"}',
+        '{"op": "test", "path": "/metadata/finalizers/%d", "value": "%s"}',
+        '{"op": "remove", "path": "/metadata/finalizers/%d"}',
+        f'{{{{- if eq $f "{BACKUPS}" -}}}}',
     ):
         assert part in entry.release

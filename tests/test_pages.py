@@ -127,7 +127,11 @@ def test_the_objects_look_as_the_first_page_shows(
 
         def handled() -> Any:
             found = api.get(databases.path_to("a")).json()["metadata"]
-            return found if expected["annotations"].keys() <= found["annotations"].keys() else None
+            return (
+                found
+                if expected["annotations"].keys() <= found.get("annotations", {}).keys()
+                else None
+            )
 
         wait_until(lambda: "is created" in operator.output())
         metadata = wait_until(handled, what=operator.output())
