@@ -147,8 +147,12 @@ class Change:
             raise
 
     def _pause(self, attempt: int) -> float:
-        """Long enough that not all who lost come back at once ("full jitter")."""
-        return self.backoff * min(1 << (attempt - 1), 40) * random.random()  # noqa: S311
+        """Long enough that not all who lost come back at once ("full jitter").
+
+        It grows steeply: where 16 owners change one list without pause, pauses that only double
+        cost half as many requests again, and twice the time.
+        """
+        return self.backoff * min(1 << 2 * (attempt - 1), 40) * random.random()  # noqa: S311
 
     @property
     def wanted(self) -> dict[str, str]:

@@ -86,7 +86,7 @@ def ensure_finalizer(
     apply: Callable[[dict[str, Any], str], Any] | None = None,
     body: _Body | None = None,
     attempts: int = 10,
-    backoff: float = 0.05,
+    backoff: float = 0.1,
     status: Callable[[Exception], int | None] | None = None,
 ) -> FinalizerOutcome | _Later:
     """Bring a finalizer onto an object, through any client.
@@ -111,8 +111,8 @@ def ensure_finalizer(
             `kopf.build_object_reference`). If its `uid` is no longer that of the object, the
             outcome is `gone`. Without it, the object is the one that is read first.
         attempts: How often to try, if other writers are faster. Then the last error is raised.
-        backoff: Up to how many seconds to wait before the second attempt; twice that before the
-            third, and so on, up to forty times that.
+        backoff: Up to how many seconds to wait before the second attempt; four times that before
+            the third, and so on, up to forty times that.
         status: Finds the HTTP status in an exception, or None. Not needed for kubernetes,
             kubernetes_asyncio, kr8s, lightkube, pykube-ng, aiohttp, httpx and requests.
 
@@ -162,7 +162,7 @@ def release_finalizer(
     apply: Callable[[dict[str, Any], str], Any] | None = None,
     body: _Body | None = None,
     attempts: int = 10,
-    backoff: float = 0.05,
+    backoff: float = 0.1,
     status: Callable[[Exception], int | None] | None = None,
 ) -> FinalizerOutcome | _Later:
     """Take a finalizer off an object, with all its duplicates, through any client.
