@@ -30,12 +30,14 @@ html_theme_options = {"navigation_with_keys": True}
 
 # Links to headings are checked like all others: `[...](names.md#several-instances)`.
 myst_heading_anchors = 4
+myst_enable_extensions = ["colon_fence"]
 
 autodoc_member_order = "bysource"
-autodoc_typehints = "description"
+autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
 python_use_unqualified_type_names = True
+python_maximum_signature_line_length = 72
 napoleon_use_ivar = True
 
 # Where Kopf's and Python's references have the names that are linked to: kept here, as text, so
