@@ -59,7 +59,7 @@ def document(
     difference is, and the exit code is 1. Any error has the exit code 2.
     """
     if not paths and not modules:
-        raise click.UsageError("Name the operator's files, or its modules with -m, as in kopf run.")
+        raise _Error("Name the operator's files, or its modules with -m, as in kopf run.")
     finalizers = _finalizers_of(paths, modules, verbose=verbose)
     text = {"markdown": as_markdown, "json": as_json}[format_](finalizers)
     if file is None:

@@ -390,7 +390,8 @@ def test_an_operator_must_be_named() -> None:
     """Without files and modules there is nothing to load."""
     result = run("document")
     assert result.exit_code == 2
-    assert "Name the operator's files, or its modules with -m, as in kopf run." in result.output
+    said = "Error: Name the operator's files, or its modules with -m, as in kopf run.\n"
+    assert result.output == said
 
 
 # Names

@@ -139,6 +139,29 @@ def test_the_objects_look_as_the_first_page_shows(
     assert metadata["annotations"] == expected["annotations"]
 
 
+def test_the_objects_of_the_example_carry_what_its_document_says(
+    api_server: ApiServer, tmp_path: Path
+) -> None:
+    """The document was made without a cluster, and is true on one."""
+    document = ["document", "--format", "json", str(ROOT / "examples" / "db_operator.py")]
+    entries = json.loads(CliRunner().invoke(main, document).stdout)["finalizers"]
+    api_server.define("mycompany.com", "v1", "databases", kind="Database")
+    api_server.define("mycompany.com", "v1", "reports", kind="Report")
+    databases = Resource("mycompany.com", "v1", "databases", "Database")
+    file = ROOT / "examples" / "db_operator.py"
+    with (
+        OperatorProcess(file, api_server, tmp_path / "log", resource=databases) as operator,
+        contextlib.closing(client_of(api_server)) as api,
+        api.watching(databases.path) as seen,
+    ):
+        api.create(databases.path, databases.body("a")).raise_for_status()
+        wait_until(lambda: "are scheduled" in operator.output(), what=operator.output())
+        metadata = api.get(databases.path_to("a")).json()["metadata"]
+        assert set(metadata["finalizers"]) == {entry["name"] for entry in entries}
+        api.delete(databases.path_to("a")).raise_for_status()
+        seen.wait_for("DELETED", "a")
+
+
 @pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not there")
 def test_the_commands_for_an_object_that_hangs_do_what_they_say(
     server: Server, api: Api, resource: Resource
