@@ -62,9 +62,8 @@ class Sightings:
 
     def move(self, body: kopf.Body) -> None:
         """Note that the object is being moved: each is only once, or it might never end."""
-        if not self.is_moved(body):
-            uid, version = _version(body)
-            self._moved[uid] = version
+        uid, version = _version(body)
+        self._moved[uid] = version
 
     def forget(self, body: kopf.Body) -> None:
         """Forget an object that is going."""
