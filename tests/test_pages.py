@@ -298,7 +298,7 @@ def test_every_public_name_is_in_the_reference() -> None:
     blocks = "".join(blocks_of("reference.md", "{eval-rst}"))
     shown = {
         name.rpartition(".")[2]
-        for name in re.findall(r"^\.\. auto\w+:: (\S+)", blocks, re.MULTILINE)
+        for name in re.findall(r"^\.\. auto\w+:: ([\w.]+)", blocks, re.MULTILINE)
     }
     public = {*kopf_finalizers.__all__, *kopf_finalizers.testing.__all__, "On"}
     assert public <= shown
