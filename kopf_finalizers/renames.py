@@ -24,7 +24,6 @@ import functools
 import importlib
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from typing import Any, Literal, Self, TypeAlias, cast
 
 import kopf
@@ -299,8 +298,9 @@ def refuse_if_kopf_compares_otherwise(finalizer: RecognisedFinalizer) -> None:
     except (AttributeError, ImportError, TypeError, ValueError) as error:
         problem = repr(error)
     if problem:
+        metadata = importlib.import_module("importlib.metadata")  # slow to import
         raise ConfigurationError(
-            f"This version of Kopf ({version('kopf')}) compares finalizers in a way that"
+            f"This version of Kopf ({metadata.version('kopf')}) compares finalizers in a way that"
             " kopf-finalizers does not know, so former names would not be recognised, and objects"
             " that carry them would hang when they are deleted. Go back to the version of Kopf that"
             f" the last release used, and look for a newer kopf-finalizers. ({problem})"
