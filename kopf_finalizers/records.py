@@ -149,7 +149,7 @@ class Records:
     def _leave_former(
         self, body: kopf.Body, patch: kopf.Patch, *, believed: bool, unfinished: bool
     ) -> None:
-        clears = believed and not self.shared
+        clears = not self.shared
         left = self._left_behind(body) if clears else {}
         if left and left.keys() <= patch.metadata.annotations.keys():
             return  # it is done already

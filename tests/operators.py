@@ -135,6 +135,11 @@ class OperatorProcess:
                 env=self._env,
             )
 
+    def wait(self) -> int:
+        """Wait until it has ended by itself, and return its exit code."""
+        assert self._process is not None
+        return self._process.wait(timeout=60)
+
     def kill(self) -> None:
         """SIGKILL: nothing of the operator gets to say goodbye."""
         self._end(signal.SIGKILL)

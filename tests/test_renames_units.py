@@ -3,6 +3,7 @@
 import asyncio
 import copy
 import inspect
+import itertools
 import json
 import logging
 import pickle
@@ -127,6 +128,10 @@ def deleted(body: dict[str, Any]) -> dict[str, Any]:
 
 def edited(body: dict[str, Any]) -> dict[str, Any]:
     return {**body, "spec": {"size": body["spec"]["size"] + 1}}
+
+
+def unchanged(body: dict[str, Any]) -> dict[str, Any]:
+    return body
 
 
 def info_lines(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -716,16 +721,38 @@ def test_progress_that_a_rollback_has_left_in_the_own_place_is_not_taken_up() ->
     body = recognising.step(body)
     assert f"{OWN_PLACE}/another" in annotations_of(body)
     body = operator().settle(body)
-    for rollout in ROLLOUTS:
+    for rollout, meanwhile in itertools.product(ROLLOUTS, [edited, unchanged]):
         again = operator(former=[KOPF], rollout=rollout)
-        settled = again.settle(edited(body))
-        assert sorted(again.calls) == [("another", 0), ("update", 0)]
-        again.settle(edited(settled))
-        assert sorted(again.calls) == [("another", 0)] * 2 + [("update", 0)] * 2
+        settled = again.settle(meanwhile(body))
+        again.calls.clear()
+        again.failing = kopf.TemporaryError("busy", delay=0)
+        settled = again.step(again.step(edited(settled)))
+        assert sorted(again.calls) == [(h, n) for h in ("another", "update") for n in (0, 1)]
+
+
+def test_progress_that_is_written_in_the_cycle_that_moves_is_kept() -> None:
+    """Also where an old record of the same handler stood in the own place."""
+    body = edited(handled_by_plain_kopf(KOPF))
+    record = json.dumps({"started": LONG_AGO, "purpose": "update", "retries": 7})
+    ids = [f"handler-{number}" for number in range(3)]
+    body["metadata"]["annotations"] |= {f"{OWN_PLACE}/{one}": record for one in ids}
+    operator = Operator(handlers="delete", former=[KOPF])
+    for one in ids:
+        kopf.on.update("things", id=one, registry=operator.registry)(operator.noting(one))
+    operator.failing = kopf.TemporaryError("busy", delay=0)
+    body = operator.step(operator.step(body))
+    assert sorted(operator.calls) == [(one, number) for one in ids for number in (0, 1)]
 
 
 @pytest.mark.parametrize("kind", ["create", "update", "delete"])
-@pytest.mark.parametrize("path", [["recognise", "switch", None], ["switch", "recognise", "plain"]])
+@pytest.mark.parametrize(
+    "path",
+    [
+        ["recognise", "switch", None],
+        ["switch", "recognise", "plain"],
+        ["recognise", "plain", "recognise", "plain", "switch"],
+    ],
+)
 def test_retries_go_on_where_they_were(kind: str, path: list[str | None]) -> None:
     """Through every release, forwards and back, the number of the attempt goes up by one."""
     body = thing(KOPF) if kind == "create" else handled_by_plain_kopf(KOPF)
@@ -755,7 +782,11 @@ def test_a_handler_that_waits_is_moved_while_it_waits() -> None:
     assert places_of(body) == {OWN_PLACE}
     last = Operator(former=())
     assert last.cycle(body).delays[0] > 3000
-    assert last.calls == []
+    back = Operator(former=[KOPF], rollout="recognise")
+    body = back.settle(body)
+    assert plain.cycle(body).delays[0] > 3000
+    assert last.calls == back.calls == []
+    assert plain.calls == [("create", 0)]
 
 
 def test_sub_handlers_go_on_where_they_were() -> None:
@@ -791,34 +822,91 @@ def test_sub_handlers_go_on_where_they_were() -> None:
     assert calls == ["done", "again", "again", "again"]
 
 
-def test_annotations_that_users_keep_under_the_former_prefix_are_no_change() -> None:
-    """Kopf took none of them for a change; they count as any other once the prefix is left."""
-    names: dict[str, Any] = {
-        "former": ["twingate.com/finalizer"], "former_storage_prefix": "twingate.com",
-    }  # fmt: skip
+TWINGATE: dict[str, Any] = {
+    "former": ["twingate.com/finalizer"],
+    "former_storage_prefix": "twingate.com",
+}
+
+
+def with_own_prefix() -> Operator:
+    """An operator without the library, with a prefix and a finalizer of its own."""
     plain = Operator()
-    plain.settings.persistence.finalizer = "twingate.com/finalizer"
-    plain.settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(
-        prefix="twingate.com"
-    )
-    plain.settings.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(
-        prefix="twingate.com"
-    )
-    body = plain.settle(thing(annotations={"twingate.com/team": "a"}))
-    assert f"{body['metadata']['finalizers']}" == "['twingate.com/finalizer']"
-    for options in ({"rollout": "recognise"} | names, names, {"former": ()}, names):
+    persistence = plain.settings.persistence
+    persistence.finalizer = "twingate.com/finalizer"
+    persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix="twingate.com")
+    persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(prefix="twingate.com")
+    return plain
+
+
+def last_state(body: dict[str, Any], place: str = OWN_PLACE) -> dict[str, Any]:
+    return dict(json.loads(annotations_of(body)[f"{place}/last-handled-configuration"]))
+
+
+def annotated(body: dict[str, Any], team: str) -> dict[str, Any]:
+    changed = copy.deepcopy(body)
+    changed["metadata"].setdefault("annotations", {})["twingate.com/team"] = team
+    return changed
+
+
+def test_annotations_that_users_keep_under_the_former_prefix_are_no_change() -> None:
+    """Kopf took none of them for one, and they do not become one when the prefix is left."""
+    body = with_own_prefix().settle(annotated(thing(), "a"))
+    assert finalizers_of(body) == ["twingate.com/finalizer"]
+    stages: list[dict[str, Any]] = [
+        TWINGATE | {"rollout": "recognise"},
+        TWINGATE,
+        {"former": ()},
+        TWINGATE,
+    ]
+    for options in stages:
         operator = Operator(**options)
         body = operator.settle(body)
         assert operator.calls == []
     kept = {key for key in annotations_of(body) if key.startswith("twingate.com/")}
     assert kept == {"twingate.com/team"}
-    body["metadata"]["annotations"]["twingate.com/team"] = "b"
-    switched, last = Operator(**names), Operator(former=())
-    last.settle(switched.settle(body))
+
+
+def test_annotations_under_the_former_prefix_are_moved_with_the_records() -> None:
+    """In the same request: the last release may begin after any of them."""
+    busy = with_own_prefix()
+    busy.failing = kopf.TemporaryError("busy", delay=3600)
+    body = busy.step(edited(with_own_prefix().settle(annotated(thing(), "a"))))
+    assert "twingate.com/update" in annotations_of(body)
+    body = Operator(**TWINGATE).step(body)
+    state = {"metadata": {"annotations": {"twingate.com/team": "a"}}, "spec": {"size": 1}}
+    assert last_state(body) == state
+
+
+def test_annotations_under_the_former_prefix_count_as_changes_in_the_last_release(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Until then they do not, and the last release is told so with each change of them."""
+    caplog.set_level(logging.INFO)
+    body = with_own_prefix().settle(annotated(thing(), "a"))
+    switched, last = Operator(**TWINGATE), Operator(former=())
+    body = switched.settle(body)
+    body = switched.settle(annotated(body, "b"))
+    body = last.settle(body)
     assert switched.calls == last.calls == []
-    body["metadata"]["annotations"]["twingate.com/team"] = "c"
-    last.settle(body)
-    assert last.calls == [("update", 0)]
+    body = switched.step(edited(annotated(body, "c")))
+    assert last_state(body)["metadata"]["annotations"] == {"twingate.com/team": "c"}
+    assert len(info_lines(caplog)) == 1
+    last.settle(annotated(switched.settle(body), "d"))
+    assert switched.calls == last.calls == [("update", 0)]
+
+
+def test_what_kopf_has_written_to_wake_itself_up_goes_too() -> None:
+    """It may be left where an operator was killed."""
+    body = handled_by_plain_kopf(KOPF)
+    body["metadata"]["annotations"][f"{KOPFS_PLACE}/touch-dummy"] = LONG_AGO
+    assert places_of(Operator(former=[KOPF]).settle(body)) == {OWN_PLACE}
+
+
+def test_a_change_that_no_handler_is_for_is_recorded_once() -> None:
+    """In the cycle that moves too."""
+    operator = Operator(handlers="create delete", former=[KOPF])
+    body = operator.step(edited(handled_by_plain_kopf(KOPF)))
+    assert last_state(body) == {"spec": {"size": 2}}
 
 
 def test_records_can_move_without_a_finalizer() -> None:
@@ -834,6 +922,15 @@ def test_records_can_move_without_a_finalizer() -> None:
         assert finalizers_of(body) == [KOPF, OTHER]
         assert operator.calls == []
     assert places_of(body) == {OWN_PLACE}
+
+
+@pytest.mark.parametrize("rollout", ROLLOUTS)
+def test_a_name_that_does_not_move_is_left_where_it_is(rollout: str) -> None:
+    """Where only the records do."""
+    operator = Operator(former_storage_prefix=KOPFS_PLACE, rollout=rollout)
+    body = operator.settle(handled_by_plain_kopf(OTHER, NEW))
+    assert finalizers_of(body) == [OTHER, NEW]
+    assert not operator.cycle(body).patch
 
 
 def test_names_can_move_without_records() -> None:
@@ -958,10 +1055,11 @@ def test_a_move_that_is_still_to_be_made_needs_no_waking() -> None:
     assert not dict(again.patch)
 
 
-def test_a_move_whose_request_never_arrived_is_made_again() -> None:
+@pytest.mark.parametrize("carried", [[KOPF], [KOPF, NEW]])
+def test_a_move_whose_request_never_arrived_is_made_again(carried: list[str]) -> None:
     """The object is still the version that was to be moved."""
     operator = Operator(former=[KOPF])
-    body = handled_by_plain_kopf(KOPF)
+    body = handled_by_plain_kopf(*carried)
     for _ in range(2):
         outcome = operator.cycle(body)
     assert finalizers_of(outcome.after()) == [NEW]
@@ -1013,13 +1111,41 @@ def test_what_comes_back_after_a_move_is_somebody_elses() -> None:
     assert annotations_of(body).items() >= state.items()
 
 
-def test_an_object_that_is_made_again_is_another_one() -> None:
-    """What was known of the one that is gone says nothing about it."""
+def test_progress_of_another_operator_on_a_young_object_is_left_alone() -> None:
+    """A handler of the same name in Kopf's default place: it is not this operator's."""
+    record = {f"{KOPFS_PLACE}/create": json.dumps({"started": LONG_AGO, "retries": 7})}
     operator = Operator(former=[KOPF])
+    new = thing(creationTimestamp="2999-01-01T00:00:00Z", annotations=record)
+    body = operator.settle(new)
+    assert operator.calls == [("create", 0)]
+    assert annotations_of(body).items() >= record.items()
+
+
+def test_progress_of_a_young_object_is_cleared_in_both_places() -> None:
+    """Where the first release has written it."""
+    operator = Operator(former=[KOPF], rollout="recognise")
+    operator.failing = kopf.TemporaryError("busy", delay=0)
+    body = operator.step(thing(KOPF, creationTimestamp="2999-01-01T00:00:00Z"))
+    assert {f"{KOPFS_PLACE}/create", f"{OWN_PLACE}/create"} <= annotations_of(body).keys()
+    operator.failing = None
+    body = operator.settle(body)
+    assert operator.calls == [("create", 0), ("create", 1)]
+    assert not [key for key in annotations_of(body) if key.endswith("/create")]
+
+
+@pytest.mark.parametrize("way", ["deletionTimestamp", "DELETED"])
+def test_an_object_that_goes_is_forgotten(way: str) -> None:
+    """An operator that runs for months remembers only what is there."""
+    operator = Operator(former=[KOPF])
+    assert operator.finalizers is not None
+    mover = cast("Any", operator.finalizers._rename)._movers[0]
     body = operator.settle(handled_by_plain_kopf(KOPF))
-    operator.cycle(body, type="DELETED")
-    body = operator.settle(handled_by_plain_kopf(KOPF))
-    assert places_of(body) == {OWN_PLACE}
+    assert list(mover._sightings._moved) == [body["metadata"]["uid"]]
+    if way == "DELETED":
+        operator.cycle(body, type="DELETED")
+    else:
+        operator.settle(deleted(body))
+    assert mover._sightings._moved == {}
 
 
 # Another operator with Kopf's default names on the same objects
@@ -1099,7 +1225,11 @@ def test_a_shared_object_comes_back_from_a_release_that_has_switched() -> None:
     """The new name is nobody else's, so the release before never meets it."""
     body = handled_by_plain_kopf(KOPF, NEW)
     ours = Operator(former=[KOPF], former_is_shared=True, rollout="recognise")
-    assert finalizers_of(ours.settle(body)) == [KOPF]
+    body = ours.settle(body)
+    assert finalizers_of(body) == [KOPF]
+    # Nothing is written where the other operator would take it for its own.
+    body["metadata"]["annotations"] = annotations_of(handled(KOPF))
+    assert places_of(ours.settle(body)) == {OWN_PLACE}
 
 
 def test_a_shared_handler_in_flight_goes_on_and_its_old_record_is_not_met_again() -> None:
@@ -1130,6 +1260,18 @@ def test_an_operator_that_nobody_has_declared_is_not_fought(rollout: str) -> Non
             assert both.versions <= 12
             shared = both.settle(edited(shared))
             assert both.versions <= 12
+
+
+def test_a_shared_handler_in_flight_goes_on_from_its_own_record() -> None:
+    """The one in the former place stays there, and is older."""
+    plain = Operator()
+    plain.failing = kopf.TemporaryError("busy", delay=0)
+    body = plain.step(edited(handled_by_plain_kopf(KOPF)))
+    ours = Operator(former=[KOPF], former_is_shared=True, rollout="recognise")
+    ours.failing = plain.failing
+    for _ in range(3):
+        body = ours.step(body)
+    assert ours.calls == [("update", 1), ("update", 2), ("update", 3)]
 
 
 # Dedicated finalizers

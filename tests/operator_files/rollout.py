@@ -42,7 +42,9 @@ def create_fn(uid: str, spec: kopf.Spec, retry: int, **_: Any) -> None:
 
 
 @kopf.on.update(*RESOURCE)
-def update_fn(uid: str, **_: Any) -> None:
+def update_fn(uid: str, spec: kopf.Spec, retry: int, **_: Any) -> None:
+    if retry < spec.get("failures", 0):
+        raise kopf.TemporaryError("busy", delay=0.1)
     note("update", uid)
 
 
