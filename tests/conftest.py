@@ -48,6 +48,13 @@ def real_server() -> Iterator[KubeApiServer]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def real_databases(real_server: KubeApiServer) -> Resource:
+    """The custom resource of the documentation's examples, on the real server."""
+    real_server.define("mycompany.com", "v1", "databases", kind="Database")
+    return Resource("mycompany.com", "v1", "databases", "Database")
+
+
 @pytest.fixture(scope="session", params=["in-process", pytest.param("kube-apiserver", marks=_REAL)])
 def server(request: pytest.FixtureRequest) -> Server:
     """Either server: what holds on one has to hold on the other."""

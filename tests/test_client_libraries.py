@@ -159,9 +159,9 @@ async def settled(result: Any) -> Any:
 
 
 @pytest.fixture(scope="module")
-def databases(real_server: KubeApiServer) -> Iterator[Api]:
+def databases(real_server: KubeApiServer, real_databases: Resource) -> Iterator[Api]:
     """The kind of the examples, on a real API server."""
-    real_server.define(KIND.group, KIND.version, KIND.plural, kind=KIND.kind)
+    assert real_databases == KIND
     with contextlib.closing(client_of(real_server)) as api:
         yield api
 

@@ -204,13 +204,14 @@ def test_the_command_on_the_page_is_the_one_of_the_document() -> None:
     assert command in blocks_of("db-operator-finalizers.md", "sh")
 
 
-def test_the_role_is_enough_and_no_verb_too_many(real_server: KubeApiServer) -> None:
+def test_the_role_is_enough_and_no_verb_too_many(
+    real_server: KubeApiServer, real_databases: Resource
+) -> None:
     """With the page's role a finalizer goes on and off; without its `patch` it does not."""
     (block,) = blocks_of("rbac.md", "yaml")
     role = yaml.safe_load(block)
     rbac = "/apis/rbac.authorization.k8s.io/v1"
-    real_server.define("mycompany.com", "v1", "databases", kind="Database")
-    databases = Resource("mycompany.com", "v1", "databases", "Database")
+    databases = real_databases
     with contextlib.closing(client_of(real_server)) as api:
         api.create(f"{rbac}/clusterroles", role).raise_for_status()
         api.create(
