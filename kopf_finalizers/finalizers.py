@@ -287,7 +287,8 @@ def configure(
         rollout: `"recognise"` in the first release with former names, `"switch"` in the second; the
             third has no former names. Each can be rolled back to the one before.
         former_storage_prefix: The prefix of the annotations where this operator's records were;
-            Kopf's default, where `former` has Kopf's default name. None if they do not move.
+            Kopf's default, where `former` has Kopf's default name. None if they do not move. Given
+            without `former`, it moves the records of an operator that has had no finalizer.
         former_is_shared: Whether another operator with the same former names, Kopf's default ones
             say, works on the same resources. Then its records and its finalizer are left alone as
             far as that can be.
