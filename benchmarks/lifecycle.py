@@ -62,7 +62,7 @@ def _round(
             Path(folder, "log"),
             resource=resource,
             VARIANT=variant,
-        ),
+        ) as operator,
         api.watching(resource.path) as seen,
         ThreadPoolExecutor(4) as pool,
     ):
@@ -74,10 +74,14 @@ def _round(
             for answer in pool.map(call, names):
                 answer.raise_for_status()
 
-        at_once(lambda name: api.create(resource.path, resource.body(name)))
-        _wait(seen, objects, _is_handled)
-        at_once(lambda name: api.delete(resource.path_to(name)))
-        _wait(seen, objects, _is_gone)
+        try:
+            at_once(lambda name: api.create(resource.path, resource.body(name)))
+            _wait(seen, objects, _is_handled)
+            at_once(lambda name: api.delete(resource.path_to(name)))
+            _wait(seen, objects, _is_gone)
+        except TimeoutError as error:
+            error.add_note(f"The end of the log of {variant}: {operator.output()[-2000:]}")
+            raise
         seconds = time.perf_counter() - began
         return (patches(api, resource) - before) / objects, seconds
 
@@ -99,7 +103,7 @@ def _wait(seen: Watched, objects: int, condition: Callable[[str, dict[str, Any]]
         done.update(b["metadata"]["name"] for t, b in news if condition(t, b))
         return len(done - {"first"}) == objects
 
-    seen.wait_until(all_done, timeout=300)
+    seen.wait_until(all_done, timeout=120)
 
 
 def _is_handled(type_: str, body: dict[str, Any]) -> bool:

@@ -113,7 +113,7 @@ class Watched:
             while not (answer := condition(self)):
                 left = deadline - time.monotonic()
                 if left <= 0 or self.failure:
-                    seen = [(t, o["metadata"].get("name")) for t, o in self.events]
+                    seen = [(t, o["metadata"].get("name")) for t, o in self.events[-20:]]
                     raise TimeoutError(f"not within {timeout} s; {seen=}") from self.failure
                 self.changed.wait(left)
             return answer
