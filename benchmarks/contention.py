@@ -67,7 +67,7 @@ class Owner:
 
 def by_json_patch(owner: Owner, *, adding: bool) -> None:
     change = ensure_finalizer if adding else release_finalizer
-    change(owner.name, read=owner.read, patch=owner.json_patch, attempts=50, backoff=0.002)
+    change(owner.name, read=owner.read, patch=owner.json_patch)
 
 
 def by_apply(owner: Owner, *, adding: bool) -> None:
