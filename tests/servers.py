@@ -202,31 +202,45 @@ class Api:
             trust_env=False,
             timeout=httpx.Timeout(30, read=None),
         )
-        with client, client.stream("GET", path, params=query) as response:
-            stop = threading.Event()
-            response.raise_for_status()
-            thread = threading.Thread(target=_collect, args=(response, seen, stop), daemon=True)
-            thread.start()
+        stop, opened, streams = threading.Event(), threading.Event(), list[httpx.Response]()
+
+        def collect() -> None:
+            """Read until told to stop: a server ends a watch that is read too slowly for it."""
             try:
+                while not stop.is_set():
+                    with client.stream("GET", path, params=query) as response:
+                        response.raise_for_status()
+                        streams.append(response)
+                        opened.set()
+                        for line in response.iter_lines():
+                            event = json.loads(line)
+                            query["resourceVersion"] = event["object"]["metadata"].get(
+                                "resourceVersion", query["resourceVersion"]
+                            )
+                            with seen.changed:
+                                seen.events.append((event["type"], event["object"]))
+                                seen.changed.notify_all()
+            except Exception as failure:
+                with seen.changed:
+                    seen.failure = None if stop.is_set() else failure
+                    seen.changed.notify_all()
+            finally:
+                opened.set()
+
+        with client:
+            thread = threading.Thread(target=collect, daemon=True)
+            thread.start()
+            opened.wait()
+            try:
+                if seen.failure is not None:
+                    raise seen.failure
                 yield seen
             finally:
                 stop.set()
-                _hang_up(response)
+                if streams:
+                    _hang_up(streams[-1])
                 thread.join(timeout=10)
                 assert not thread.is_alive(), "the watch did not end"
-
-
-def _collect(response: httpx.Response, seen: Watched, stop: threading.Event) -> None:
-    try:
-        for line in response.iter_lines():
-            event = json.loads(line)
-            with seen.changed:
-                seen.events.append((event["type"], event["object"]))
-                seen.changed.notify_all()
-    except Exception as failure:
-        with seen.changed:
-            seen.failure = None if stop.is_set() else failure
-            seen.changed.notify_all()
 
 
 def _hang_up(response: httpx.Response) -> None:
