@@ -72,9 +72,10 @@ def flapping(stories: dict[str, Any]) -> Any:
         axes.set_yticks([])
         axes.set_ylim(0, 1)
         axes.spines["left"].set_visible(False)
+        added = "once" if story["added"] == 1 else f"{story['added']} times"
         ran = "the cleanup ran" if story["cleanup ran"] else "the cleanup never ran"
         axes.set_title(
-            f"{name}: added {story['added']} times, {story['writes']} writes, {ran}",
+            f"{name}: added {added}, {story['writes']} writes, {ran}",
             loc="left",
             fontsize=10,
         )

@@ -17,6 +17,7 @@ from .clients import (
     ensure_finalizer,
     release_finalizer,
 )
+from .description import Description
 from .errors import ConfigurationError
 from .finalizers import Finalizers, configure
 from .inventory import InventoryEntry
@@ -25,6 +26,7 @@ from .patches import add_finalizer, has_finalizer, json_patch, merge_patch, remo
 
 __all__ = [
     "ConfigurationError",
+    "Description",
     "FinalizerName",
     "FinalizerOutcome",
     "Finalizers",

@@ -15,6 +15,11 @@ class Description:
     `own` are those of this operator, `former` those that it had and recognises, `foreign` everybody
     else's. `is_stuck` tells that the object is being deleted and that this operator has nothing to
     take off it any more: it waits for others, for ever if nobody takes their finalizers off.
+
+    Example:
+        >>> description = finalizers.describe({"metadata": {"finalizers": ["other.org/f"]}})
+        >>> print(description)
+        alive; foreign other.org/f
     """
 
     own: tuple[str, ...]
