@@ -173,6 +173,8 @@ def main() -> int:
     parser.add_argument("--kubeconfig", type=Path, help="a cluster to run on instead")
     parser.add_argument("--seconds", type=float, default=5, help="how long the object lives")
     options = parser.parse_args()
+    # Also as a background job, for which a shell has SIGINT ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     with contextlib.ExitStack() as stack:
         server = None if options.kubeconfig else stack.enter_context(ApiServer())
