@@ -175,6 +175,8 @@ def main() -> int:
     options = parser.parse_args()
     # Also as a background job, for which a shell has SIGINT ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Both end it in order; a shell has a job in the background ignore the first.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     with contextlib.ExitStack() as stack:
         server = None if options.kubeconfig else stack.enter_context(ApiServer())
