@@ -11,18 +11,22 @@ finalizer is touched by anyone but its owner, no cleanup is skipped, no object i
     def drop_backups(**_): ...
 """
 
-from .clients import (
-    FinalizerOutcome,
-    apply_configuration,
-    ensure_finalizer,
-    release_finalizer,
-)
+from typing import TYPE_CHECKING, Any
+
 from .description import Description
 from .errors import ConfigurationError
 from .finalizers import Finalizers, configure
 from .inventory import InventoryEntry
 from .names import FinalizerName, OperatorIdentity, OperatorName, OrganisationDomain, Purpose
 from .patches import add_finalizer, has_finalizer, json_patch, merge_patch, remove_finalizer
+
+if TYPE_CHECKING:
+    from .clients import (
+        FinalizerOutcome,
+        apply_configuration,
+        ensure_finalizer,
+        release_finalizer,
+    )
 
 __all__ = [
     "ConfigurationError",
@@ -45,3 +49,16 @@ __all__ = [
     "release_finalizer",
     "remove_finalizer",
 ]
+
+_CLIENTS = frozenset(
+    {"FinalizerOutcome", "apply_configuration", "ensure_finalizer", "release_finalizer"}
+)
+
+
+def __getattr__(name: str) -> Any:
+    """What is for clients other than Kopf is imported when it is asked for: most never do."""
+    if name in _CLIENTS:
+        from . import clients
+
+        return getattr(clients, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
