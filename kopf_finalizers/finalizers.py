@@ -9,7 +9,7 @@ from .dedicated import DedicatedFinalizers
 from .description import Description, describe
 from .errors import ConfigurationError
 from .inventory import InventoryEntry, inventory_of
-from .names import OperatorIdentity
+from .names import OperatorIdentity, Rollout
 from .on import FinalizerArg, On
 from .patches import (
     add_finalizer,
@@ -18,7 +18,6 @@ from .patches import (
     remove_finalizer,
     replace_finalizer,
 )
-from .renames import Rename, Rollout, former_names_of
 from .settings import apply_identity
 from .unset import LEFT_OUT, LeftOut
 
@@ -77,17 +76,24 @@ class Finalizers:
         self._registry = registry
         self._rollout = rollout
         former = tuple(former) if not isinstance(former, str) else former
-        dedicated = former_names_of(identity, former_dedicated or {}, rollout, taken=former)
-        self._rename = Rename.checked(
-            identity,
-            former=former,
-            rollout=rollout,
-            former_storage_prefix=former_storage_prefix,
-            storages=storages,
-            former_is_shared=former_is_shared,
-            renames_dedicated=bool(dedicated),
-            watches_only=watches_only,
-        )
+        dedicated: dict[str, tuple[str, ...]] = {}
+        self._rename = None
+        moves = isinstance(former_storage_prefix, str)
+        if moves or former != () or former_dedicated or rollout != "switch":
+            # Imported when it is needed: most operators have no former names.
+            from .renames import Rename, former_names_of
+
+            dedicated = former_names_of(identity, former_dedicated or {}, rollout, taken=former)
+            self._rename = Rename.checked(
+                identity,
+                former=former,
+                rollout=rollout,
+                former_storage_prefix=former_storage_prefix,
+                storages=storages,
+                former_is_shared=former_is_shared,
+                renames_dedicated=bool(dedicated),
+                watches_only=watches_only,
+            )
         self._dedicated = DedicatedFinalizers(
             former=dedicated, keeps_former=rollout == "recognise", left=self.former
         )

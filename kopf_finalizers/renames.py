@@ -24,13 +24,13 @@ import functools
 import importlib
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self, TypeAlias, cast
+from typing import Any, Self, cast
 
 import kopf
 
 from .description import describe
 from .errors import ConfigurationError
-from .names import MAX_STORAGE_PREFIX, OperatorIdentity, check_finalizer
+from .names import MAX_STORAGE_PREFIX, OperatorIdentity, Rollout, check_finalizer
 from .patches import (
     AddFinalizer,
     Change,
@@ -50,8 +50,6 @@ from .records import (
 )
 from .settings import KOPF_FINALIZER, KOPF_PREFIX, logger
 from .unset import LEFT_OUT, LeftOut
-
-Rollout: TypeAlias = Literal["recognise", "switch"]
 
 _ROLLOUTS = ("recognise", "switch")
 
