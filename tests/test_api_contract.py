@@ -1395,6 +1395,7 @@ def test_a_namespace_that_is_being_deleted(api: Api, resource: Resource) -> None
     # A real server hears of the deletion through a cache, so what comes next may still be taken.
     answer = wait_until(lambda: refusal_to_create(api, resource), what="creations are refused")
     words = f"unable to create new content in namespace {resource.namespace} because it is being"
+    assert answer is not None
     refused(answer, 403, words, reason="Forbidden")
     accepted(api.delete(resource.path_to("a")))
     accepted(api.merge_patch(resource.path_to("a"), {"metadata": {"finalizers": []}}))
