@@ -56,7 +56,6 @@ chaos: install  ## operators killed at random on a real API server; ARGS="--seco
 	$(BIN)/python -m tests.chaos $(ARGS)
 
 bench: install  ## measure on a real API server, and write the figures and pictures of the docs
-	$(PIP) install --constraint constraints.txt --group bench
 	$(BIN)/python -m benchmarks $(ARGS)
 
 format: install  ## mend what can be mended by itself
