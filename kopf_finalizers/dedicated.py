@@ -47,7 +47,7 @@ from .patches import (
     is_being_deleted,
     wake_up,
 )
-from .selectors import Selector
+from .selectors import Selector, ask_of_events
 
 Logger: TypeAlias = kopf.Logger
 
@@ -148,14 +148,15 @@ class DedicatedFinalizers:
                 )
         self.uses.append(use)
         note = self._noting(use, filters.get("when"))
-        options = dict(use.selector.options) | _lenient(filters) | {"when": note}
-        self._watch(use.selector, options, use.registry, id=f"{use.finalizer}:{use.handler_id}")
+        options = dict(use.selector.options) | _lenient(filters)
+        options.pop("when", None)
+        ask = functools.partial(ask_of_events, args=use.selector.args, registry=use.registry)
+        ask(note, id=f"{use.finalizer}:{use.handler_id}", **options)
         if use.is_cleanup and options.pop("field", None) is not None:
             # Kopf calls a cleanup also where the field was as wanted when the object was last
             # handled, which an event does not tell: then the finalizer waits until the end.
             options.pop("value", None)
-            options["when"] = _if_being_deleted(note)
-            self._watch(use.selector, options, use.registry, id=f"{use.finalizer}:deleted")
+            ask(_if_being_deleted(note), id=f"{use.finalizer}:deleted", **options)
         if self._settings is not None:  # declared late, from a startup handler
             self._settle_last([other for other in self.uses if other.finalizer == use.finalizer])
 
@@ -175,20 +176,14 @@ class DedicatedFinalizers:
         for group in groups.values():
             selector, registry = group[0].selector, group[0].registry
             names = tuple(dict.fromkeys(use.finalizer for use in group))
-            when = functools.partial(self._settle, names, len(self.uses))
-            options = dict(selector.options) | {"when": when}
-            self._watch(selector, options, registry, id=f"settle:{selector}")
-
-    def _watch(
-        self,
-        selector: Selector,
-        options: Mapping[str, Any],
-        registry: kopf.OperatorRegistry,
-        *,
-        id: str,  # noqa: A002 - Kopf's name
-    ) -> None:
-        event: Callable[..., Any] = kopf.on.event
-        event(*selector.args, **options, registry=registry, id=f"kopf-finalizers/{id}")(_never)
+            settle = functools.partial(self._settle, names, len(self.uses))
+            ask_of_events(
+                settle,
+                selector.args,
+                id=f"settle:{selector}",
+                registry=registry,
+                **dict(selector.options),
+            )
 
     def _noting(self, use: Use, when: Callable[..., bool] | None) -> Callable[..., bool]:
         """A filter that notes a match and never lets Kopf call the handler."""
@@ -493,7 +488,3 @@ def _collide(one: Use, other: Use) -> bool:
         and one.fn is not other.fn
         and one.selector.overlaps(other.selector)
     )
-
-
-async def _never(**_: Any) -> None:  # pragma: no cover - its filter always says no
-    """What Kopf would call if one of the filters above said yes."""

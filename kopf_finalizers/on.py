@@ -408,9 +408,9 @@ class On:
                 f" that only watches, but on.{kind} needs a finalizer here. Leave finalizer= out of"
                 " configure(), or"
                 + (
-                    " give this handler finalizer=None, so that it never blocks a deletion."
-                    if kind in ("delete", "event", "create", "resume", "update", "field")
-                    else f" leave the {kind} out."
+                    f" leave the {kind} out."
+                    if kind in _STOPPED_BY_FINALIZER
+                    else " give this handler finalizer=None, so that it never blocks a deletion."
                 )
             )
 

@@ -386,8 +386,8 @@ def _append(patch: kopf.Patch, change: Change) -> None:
 def body_of(patch: kopf.Patch) -> Mapping[str, Any] | None:
     """The body that Kopf made a patch for; None for a patch that a test made.
 
-    The one place where this library reads what Kopf does not publish: a handler's patch knows its
-    body, and there is no public way to ask for it. A test fails when Kopf renames it.
+    One of the three places where this library reads what Kopf does not publish: a handler's patch
+    knows its body, and there is no public way to ask for it. A test fails when Kopf renames it.
     """
     body: Mapping[str, Any] | None = getattr(patch, "_original", None)
     return body

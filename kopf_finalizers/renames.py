@@ -22,7 +22,7 @@ refuses to start. What becomes of the records is in `records.py`.
 
 import functools
 import importlib
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self, cast
 
@@ -48,6 +48,7 @@ from .records import (
     Records,
     Sightings,
 )
+from .selectors import ask_of_events
 from .settings import KOPF_FINALIZER, KOPF_PREFIX, logger
 from .unset import LEFT_OUT, LeftOut
 
@@ -283,8 +284,8 @@ class RecognisedFinalizer(str):
 def refuse_if_kopf_compares_otherwise(finalizer: RecognisedFinalizer) -> None:
     """Try how Kopf finds, adds and removes its finalizer.
 
-    One of two places where this library touches what Kopf does not publish: there is no public way
-    to ask Kopf whether it recognises a finalizer, short of running it on an object.
+    One of the three places where this library touches what Kopf does not publish: there is no
+    public way to ask Kopf whether it recognises a finalizer, short of running it on an object.
 
     Raises:
         ConfigurationError: Kopf does not recognise a former name, or cannot be asked.
@@ -351,12 +352,11 @@ class _Mover:
 
     def _watch(self, **_: Any) -> None:
         """See every object of every resource on which the operator may need its finalizer."""
-        event: Callable[..., Any] = kopf.on.event
         for args, options in handled_resources(self._registry):
             if (args, options) not in self._watched:
-                name = f"kopf-finalizers/move:{len(self._watched)}"
+                name = f"move:{len(self._watched)}"
                 self._watched.append((args, options))
-                event(*args, **options, registry=self._registry, id=name, when=self._move)(_never)
+                ask_of_events(self._move, args, id=name, registry=self._registry, **options)
 
     def _move(
         self,
@@ -405,14 +405,10 @@ class _Mover:
         return move if move.has_effect(body) else None
 
 
-async def _never(**_: Any) -> None:  # pragma: no cover - the filters above always say no
-    """What Kopf would call if a filter above said yes."""
-
-
 def _handlers(registry: kopf.OperatorRegistry) -> list[Any]:
     """The handlers of an operator that may need its finalizer, or have progress.
 
-    The other of the two places where this library reads what Kopf does not publish: handlers may
+    One of the three places where this library reads what Kopf does not publish: handlers may
     be registered with Kopf's own decorators, and there is no public way to ask which there are. A
     test fails when Kopf changes it.
     """

@@ -1,6 +1,7 @@
 """The resource that a decorator was given, in all the notations that Kopf takes (1.44 to 1.45)."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,3 +64,23 @@ def _parsed(args: list[Any]) -> tuple[Any, Any, Any]:
             return group, version, name
         case _:
             return None, None, next(iter(args), None)
+
+
+def ask_of_events(
+    when: Callable[..., bool],
+    args: tuple[Any, ...],
+    *,
+    id: str,  # noqa: A002 - Kopf's name
+    registry: kopf.OperatorRegistry,
+    **options: Any,
+) -> None:
+    """Have Kopf ask a filter about each event of a resource.
+
+    The filter says no to every one of them, so Kopf calls no handler and logs nothing.
+    """
+    event: Callable[..., Any] = kopf.on.event
+    event(*args, **options, when=when, registry=registry, id=f"kopf-finalizers/{id}")(_never)
+
+
+async def _never(**_: Any) -> None:  # pragma: no cover - the filters always say no
+    """What Kopf would call if a filter said yes."""

@@ -34,6 +34,7 @@ import kopf
 import pytest
 from aiohttp import web
 
+from ._apiserver.catalogue import custom_resource_definition
 from ._apiserver.refusals import ApiError, Body, refusal
 from ._apiserver.requests import Request
 from ._apiserver.store import Store, Watch
@@ -174,21 +175,9 @@ class ApiServer:
         Raises:
             ApiError: There is such a definition already, or it is not a good one.
         """
-        schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
-        served: Body = {"name": version, "served": True, "storage": True}
-        served |= {"schema": {"openAPIV3Schema": schema}}
-        served |= {"subresources": {"status": {}}} if status else {}
-        definition = {
-            "apiVersion": "apiextensions.k8s.io/v1",
-            "kind": "CustomResourceDefinition",
-            "metadata": {"name": f"{plural}.{group}"},
-            "spec": {
-                "group": group,
-                "scope": "Namespaced" if namespaced else "Cluster",
-                "names": {"plural": plural, "kind": kind or plural.removesuffix("s").capitalize()},
-                "versions": [served],
-            },
-        }
+        definition = custom_resource_definition(
+            group, version, plural, kind=kind, namespaced=namespaced, status=status
+        )
         self.call("POST", _CRDS, definition)
 
     def call(

@@ -12,7 +12,9 @@ from typing import Any, cast
 
 import jsonpatch
 import kopf
+from kopf._core.engines.activities import run_activity
 from kopf._core.engines.indexing import OperatorIndexers
+from kopf._core.intents.causes import Activity
 from kopf._core.reactor.inventory import ResourceMemories
 from kopf._core.reactor.processing import process_resource_causes
 
@@ -92,6 +94,24 @@ def cycle(
 
     delays, _ = asyncio.run(handle())
     return Outcome(body, patch, list(delays))
+
+
+def start(
+    registry: kopf.OperatorRegistry, settings: kopf.OperatorSettings | None = None
+) -> kopf.OperatorSettings:
+    """The startup of an operator, as Kopf does it."""
+    settings = settings or kopf.OperatorSettings()
+    asyncio.run(
+        run_activity(
+            lifecycle=cast("Any", kopf.lifecycles.all_at_once),
+            registry=registry,
+            settings=settings,
+            activity=Activity.STARTUP,
+            indices=OperatorIndexers().indices,
+            memo=cast("Any", kopf.Memo()),
+        )
+    )
+    return settings
 
 
 def after(body: Body, patch: kopf.Patch) -> Body:

@@ -19,6 +19,8 @@ from typing import Any, Protocol, Self, TypeVar
 
 import httpx
 
+from kopf_finalizers._apiserver.catalogue import custom_resource_definition
+
 MERGE_PATCH = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml"
@@ -427,38 +429,6 @@ class KubeApiServer:
             api.create(CRDS, crd).raise_for_status()
             wait_until(lambda: _established(api, f"{CRDS}/{plural}.{group}"), what="Established")
             wait_until(lambda: api.get(collection).is_success, what=collection)
-
-
-def custom_resource_definition(
-    group: str,
-    version: str,
-    plural: str,
-    *,
-    kind: str | None = None,
-    namespaced: bool = True,
-    status: bool = True,
-) -> Body:
-    """A definition that keeps whatever fields its objects have."""
-    schema: Body = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
-    return {
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{plural}.{group}"},
-        "spec": {
-            "group": group,
-            "scope": "Namespaced" if namespaced else "Cluster",
-            "names": {"plural": plural, "kind": kind or plural.removesuffix("s").capitalize()},
-            "versions": [
-                {
-                    "name": version,
-                    "served": True,
-                    "storage": True,
-                    "schema": {"openAPIV3Schema": schema},
-                    **({"subresources": {"status": {}}} if status else {}),
-                }
-            ],
-        },
-    }
 
 
 def _established(api: Api, path: str) -> bool:

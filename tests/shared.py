@@ -4,10 +4,11 @@ import json
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from kopf_finalizers._apiserver.catalogue import custom_resource_definition
 from kopf_finalizers._apiserver.requests import APPLY_PATCH, JSON_PATCH, MERGE_PATCH, Request
 from kopf_finalizers._apiserver.store import Store
 
-from .servers import CRDS, Body, Resource, custom_resource_definition
+from .servers import CRDS, Body, Resource
 
 RESOURCE = Resource("example.com", "v1", "things", "Thing")
 PATH = RESOURCE.path_to("a")

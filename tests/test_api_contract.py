@@ -11,6 +11,8 @@ from typing import Any
 import httpx
 import pytest
 
+from kopf_finalizers._apiserver.catalogue import custom_resource_definition
+
 from .servers import (
     CRDS,
     JSON_PATCH,
@@ -19,7 +21,6 @@ from .servers import (
     Body,
     Resource,
     Server,
-    custom_resource_definition,
     wait_until,
 )
 

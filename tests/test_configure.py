@@ -1,19 +1,15 @@
 """`configure` and `Finalizers`: who an operator is, said once."""
 
-import asyncio
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 import kopf
 import pytest
-from kopf._core.engines.activities import run_activity
-from kopf._core.engines.indexing import OperatorIndexers
-from kopf._core.intents.causes import Activity
 
 import kopf_finalizers
 from kopf_finalizers import ConfigurationError, Finalizers, OperatorIdentity, configure
 
-from .kopf_cycles import cycle
+from .kopf_cycles import cycle, start
 
 IDENTITY = OperatorIdentity(domain="mycompany.com", operator="db-operator")
 
@@ -30,24 +26,6 @@ def default_registry() -> Iterator[kopf.OperatorRegistry]:
     kopf.set_default_registry(own)
     yield own
     kopf.set_default_registry(before)
-
-
-def start(
-    registry: kopf.OperatorRegistry, settings: kopf.OperatorSettings | None = None
-) -> kopf.OperatorSettings:
-    """The startup of an operator, as Kopf does it."""
-    settings = settings or kopf.OperatorSettings()
-    asyncio.run(
-        run_activity(
-            lifecycle=cast("Any", kopf.lifecycles.all_at_once),
-            registry=registry,
-            settings=settings,
-            activity=Activity.STARTUP,
-            indices=OperatorIndexers().indices,
-            memo=cast("Any", kopf.Memo()),
-        )
-    )
-    return settings
 
 
 def fn(**_: Any) -> None: ...

@@ -1,6 +1,5 @@
 """A rename in its parts: names that are recognised, what is refused, and single cycles of Kopf."""
 
-import asyncio
 import copy
 import inspect
 import itertools
@@ -16,9 +15,7 @@ from typing import Any, cast
 import kopf
 import pytest
 from kopf._cogs.structs import finalizers as kopfs
-from kopf._core.engines.activities import ActivityError, run_activity
-from kopf._core.engines.indexing import OperatorIndexers
-from kopf._core.intents.causes import Activity
+from kopf._core.engines.activities import ActivityError
 
 from kopf_finalizers import ConfigurationError, Finalizers, OperatorIdentity, configure
 from kopf_finalizers.patches import MergeIntoBody, ReplaceFinalizer
@@ -28,7 +25,7 @@ from kopf_finalizers.renames import (
     refuse_if_kopf_compares_otherwise,
 )
 
-from .kopf_cycles import Outcome, after, cycle, finalizers_of
+from .kopf_cycles import Outcome, after, cycle, finalizers_of, start
 
 IDENTITY = OperatorIdentity(domain="mycompany.com", operator="db-operator")
 NEW = "mycompany.com/db-operator"
@@ -137,22 +134,6 @@ def unchanged(body: dict[str, Any]) -> dict[str, Any]:
 def info_lines(caplog: pytest.LogCaptureFixture) -> list[str]:
     lines = [record.getMessage() for record in caplog.records if record.levelno == logging.INFO]
     return [line for line in lines if line.startswith("Moving")]
-
-
-def start(registry: kopf.OperatorRegistry) -> kopf.OperatorSettings:
-    """The startup of an operator, as Kopf does it."""
-    settings = kopf.OperatorSettings()
-    asyncio.run(
-        run_activity(
-            lifecycle=cast("Any", kopf.lifecycles.all_at_once),
-            registry=registry,
-            settings=settings,
-            activity=Activity.STARTUP,
-            indices=OperatorIndexers().indices,
-            memo=cast("Any", kopf.Memo()),
-        )
-    )
-    return settings
 
 
 # The name that is recognised

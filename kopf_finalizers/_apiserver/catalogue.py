@@ -26,6 +26,33 @@ _UNSUPPORTED = {
 }
 
 
+def custom_resource_definition(
+    group: str,
+    version: str,
+    plural: str,
+    *,
+    kind: str | None = None,
+    namespaced: bool = True,
+    status: bool = True,
+) -> Body:
+    """A definition that keeps whatever fields its objects have."""
+    schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    served: Body = {"name": version, "served": True, "storage": True}
+    served |= {"schema": {"openAPIV3Schema": schema}}
+    served |= {"subresources": {"status": {}}} if status else {}
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{plural}.{group}"},
+        "spec": {
+            "group": group,
+            "scope": "Namespaced" if namespaced else "Cluster",
+            "names": {"plural": plural, "kind": kind or plural.removesuffix("s").capitalize()},
+            "versions": [served],
+        },
+    }
+
+
 def defined(definition: Body) -> Resource:
     """The resource that a custom resource definition brings."""
     spec = definition["spec"]
