@@ -27,7 +27,7 @@ What happens to a finalizer F in a cycle, in the order of the checks:
 import copy
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -89,8 +89,10 @@ class _Cycle:
     postponed: bool = False
     # A cleanup has finished in this cycle, and its finalizer goes.
     released: bool = False
-    unwritten: list[Callable[..., None]] = field(default_factory=list)
-    progress: MergeIntoBody | None = None
+    # Progress that is written in a cycle which may release a finalizer; and what Kopf's patch has
+    # of it.
+    progress: MergeIntoBody = field(default_factory=MergeIntoBody)
+    published: list[tuple[str, ...]] = field(default_factory=list)
 
 
 class DedicatedFinalizers:
@@ -304,6 +306,10 @@ class _ObservingStorage(kopf.MultiProgressStorage):
     In a cycle that releases a finalizer, what the storage writes goes into the same JSON Patch as
     the release: Kopf would send it as a merge patch of its own before. So a release costs no
     request, and an operator killed in between cannot leave one without the other.
+
+    A storage that writes the status is left to Kopf, which sends a status in requests of its own
+    (as of a subresource). Those of a JSON Patch come last: a release would be stored before the
+    progress, and Kopf would call the cleanup again when it sees the object in between.
     """
 
     def __init__(self, storage: kopf.ProgressStorage, cycle: ContextVar[_Cycle | None]) -> None:
@@ -335,40 +341,63 @@ class _ObservingStorage(kopf.MultiProgressStorage):
         patch: kopf.Patch,
     ) -> None:
         cycle = self._cycle.get()
-        store = functools.partial(self._storage.store, key=key, record=record, body=body)
         if cycle is None or not (cycle.postponed or cycle.pending):
-            store(patch=patch)
+            self._storage.store(key=key, record=record, body=body, patch=patch)
         elif not cycle.postponed:
-            cycle.unwritten.append(store)
+            self._storage.store(key=key, record=record, body=body, patch=cycle.progress.patch)
             if _is_finished(record):
                 _finish(key, record, cycle)
 
     def purge(self, *, key: kopf.HandlerId, body: kopf.Body, patch: kopf.Patch) -> None:
         cycle = self._cycle.get()
-        purge = functools.partial(self._storage.purge, key=key, body=body)
-        if cycle is None or not cycle.pending:
-            purge(patch=patch)
-        else:
-            cycle.unwritten.append(purge)
+        if cycle is not None and cycle.pending:
+            patch = cycle.progress.patch
+        self._storage.purge(key=key, body=body, patch=patch)
+
+    def touch(self, *, body: kopf.Body, patch: kopf.Patch, value: str | None) -> None:
+        cycle = self._cycle.get()
+        if cycle is not None and cycle.patch is patch and cycle.progress in patch.fns:
+            # At the end of a cycle Kopf removes its last touch: that costs no request then, too.
+            patch = cycle.progress.patch
+        self._storage.touch(body=body, patch=patch, value=value)
 
     def flush(self) -> None:
         cycle = self._cycle.get()
-        if cycle is not None and cycle.unwritten:
-            progress = _progress_of(cycle)
-            for write in cycle.unwritten:
-                write(patch=progress)
-            cycle.unwritten.clear()
+        if cycle is not None:
+            _publish(cycle)
         self._storage.flush()
 
 
-def _progress_of(cycle: _Cycle) -> kopf.Patch:
-    """Where progress is written in this cycle: with what is released, or as Kopf does it."""
-    if not cycle.released:
-        return cycle.patch
-    if cycle.progress is None:
-        cycle.progress = MergeIntoBody()
-        cycle.patch.fns.append(cycle.progress)
-    return cycle.progress.patch
+def _publish(cycle: _Cycle) -> None:
+    """Put the progress of a cycle where it goes: with what is released, or where Kopf has it."""
+    progress, patch = cycle.progress, cycle.patch
+    for path in cycle.published:
+        _take_back(patch, path)
+    cycle.published.clear()
+    _drop(patch, lambda fn: fn is progress)
+    if cycle.released and "status" not in progress.patch:
+        patch.fns.append(progress)
+    else:
+        cycle.published.extend(_put(patch, progress.patch))
+
+
+def _put(patch: dict[str, Any], values: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+    """Write values into a merge patch, and tell where."""
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from ((key, *path) for path in _put(patch.setdefault(key, {}), value))
+        else:
+            patch[key] = value
+            yield (key,)
+
+
+def _take_back(patch: dict[str, Any], path: tuple[str, ...]) -> None:
+    """Remove a value from a merge patch, and what it leaves empty."""
+    key, *rest = path
+    if rest:
+        _take_back(patch[key], tuple(rest))
+    if not rest or not patch[key]:
+        del patch[key]
 
 
 def _finish(handler_id: str, record: kopf.ProgressRecord, cycle: _Cycle) -> None:

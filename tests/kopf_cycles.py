@@ -90,9 +90,12 @@ def cycle(
         }
         known = inspect.signature(process_resource_causes).parameters
         process = cast("Any", process_resource_causes)
-        return await process(**{key: arguments[key] for key in arguments if key in known})
+        delays, _ = await process(**{key: arguments[key] for key in arguments if key in known})
+        if patch and type != "DELETED":  # what Kopf does before it sends anything
+            settings.persistence.progress_storage.touch(body=seen, patch=patch, value=None)
+        return delays
 
-    delays, _ = asyncio.run(handle())
+    delays = asyncio.run(handle())
     return Outcome(body, patch, list(delays))
 
 

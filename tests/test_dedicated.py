@@ -264,6 +264,10 @@ def test_each_finalizer_goes_as_its_own_cleanup_succeeds() -> None:
     assert annotations_of(outcome.after()) == {"backups", "buckets"}
 
 
+def kinds_of(patch: kopf.Patch) -> list[str]:
+    return [repr(fn).partition("(")[0] for fn in patch.fns]
+
+
 def test_release_and_progress_go_in_one_request() -> None:
     """A release writes the progress into its own JSON Patch: so neither comes without the other."""
     operator = Operator()
@@ -271,8 +275,78 @@ def test_release_and_progress_go_in_one_request() -> None:
     operator.on.delete("things", finalizer="buckets")(operator.handler("buckets", LATER))
     patch = operator.cycle(deleting(BACKUPS, BUCKETS, OWN)).patch
     assert dict(patch) == {}
-    assert [repr(fn).partition("(")[0] for fn in patch.fns] == ["RemoveFinalizer", "MergeIntoBody"]
+    assert kinds_of(patch) == ["RemoveFinalizer", "MergeIntoBody"]
     assert f"{PREFIX}/backups" in repr(patch.fns)
+
+
+def test_last_touch_and_a_release_go_in_one_request() -> None:
+    """What Kopf has woken itself up with for a retry is removed in the request of the release."""
+    operator = Operator()
+    operator.on.delete("things", finalizer="backups")(operator.handler("backups"))
+    operator.on.delete("things", finalizer="buckets")(operator.handler("buckets", LATER))
+    touched = deleting(BACKUPS, BUCKETS, OWN, annotations={f"{PREFIX}/touch-dummy": "now"})
+    outcome = operator.cycle(touched)
+    assert dict(outcome.patch) == {}
+    assert outcome.finalizers() == [BUCKETS, OWN]
+    assert annotations_of(outcome.after()) == {"backups", "buckets"}
+
+
+def sub_handlers_of(operator: Operator, *names: str) -> Callable[..., None]:
+    def handle(**_: Any) -> None:
+        for name in names:
+            kopf.subhandler(id=name)(operator.handler(name))
+
+    return handle
+
+
+def test_progress_of_sub_handlers_and_a_release_go_in_one_request() -> None:
+    """Kopf stores what sub-handlers have done while their handler runs: that goes along, too."""
+    operator = Operator()
+    backups = sub_handlers_of(operator, "daily", "weekly")
+    operator.on.delete("things", finalizer="backups", id="backups")(backups)
+    operator.on.delete("things", finalizer="buckets")(operator.handler("buckets", LATER))
+    outcome = operator.cycle(deleting(BACKUPS, BUCKETS, OWN))
+    assert set(operator.calls) == {"daily", "weekly", "buckets"}
+    assert dict(outcome.patch) == {}
+    assert kinds_of(outcome.patch) == ["RemoveFinalizer", "MergeIntoBody"]
+    stored = annotations_of(outcome.after())
+    assert stored == {"backups", "backups.daily", "backups.weekly", "buckets"}
+
+
+def test_nothing_is_left_of_sub_handlers_that_end_with_the_last_cleanup() -> None:
+    """An object that others still hold keeps no record of a cleanup that is done."""
+    operator = Operator()
+    backups = sub_handlers_of(operator, "daily", "weekly")
+    operator.on.delete("things", finalizer="backups", id="backups")(backups)
+    outcome = operator.cycle(deleting(BACKUPS, OTHER, OWN))
+    assert outcome.finalizers() == [OTHER]
+    assert annotations_of(outcome.after()) == {"last-handled-configuration"}
+    kinds = ["RemoveFinalizer", "MergeIntoBody", "functools.partial"]
+    assert sorted(kinds_of(outcome.patch)) == sorted(kinds)
+
+
+def test_progress_in_the_status_is_stored_before_a_release() -> None:
+    """Kopf writes a status first and alone, so a storage there is left to Kopf.
+
+    In the JSON Patch it would come after the release, and Kopf would see the object in between: a
+    cleanup that was done would be called again.
+    """
+    operator = Operator(storages=False)
+    operator.settings.persistence.progress_storage = kopf.StatusProgressStorage(name="mine")
+    operator.on.delete("things", finalizer="backups")(operator.handler("backups"))
+    operator.on.delete("things", finalizer="buckets")(operator.handler("buckets", LATER, None))
+    body = {**deleting(BACKUPS, BUCKETS, OWN), "status": {"mine": {"dummy": "now"}}}
+    first = operator.cycle(body)
+    assert first.patch.fns == [RemoveFinalizer(BACKUPS)]
+    assert first.patch["status"]["mine"]["dummy"] is None
+    stored = first.patch["status"]["mine"]["progress"]
+    assert [stored[name]["success"] for name in ("backups", "buckets")] == [True, False]
+    body = first.after()
+    body["status"]["mine"]["progress"]["buckets"]["delayed"] = None
+    last = operator.cycle(body)
+    assert kinds_of(last.patch) == ["RemoveFinalizer", "functools.partial"]
+    assert last.patch["status"] == {"mine": {"progress": {"backups": None, "buckets": None}}}
+    assert operator.calls == ["backups", "buckets", "buckets"]
 
 
 def test_finished_cleanup_is_not_called_again() -> None:
@@ -633,15 +707,14 @@ def test_storage_set_after_startup_is_observed_too() -> None:
     operator.on.delete("things", finalizer="backups")(operator.handler("backups"))
     operator.on.delete("things", finalizer="buckets")(operator.handler("buckets", LATER))
     operator.start()
-    storage = kopf.StatusProgressStorage(name="mine")
+    storage = kopf.AnnotationsProgressStorage(prefix="mine.org")
     operator.settings.persistence.progress_storage = storage
     outcome = operator.cycle(deleting(BACKUPS, BUCKETS, OWN))
     assert outcome.finalizers() == [BUCKETS, OWN]
     assert dict(outcome.patch) == {}
-    progress = outcome.after()["status"]["mine"]["progress"]
-    assert progress["backups"]["success"] is True
-    assert progress["buckets"]["success"] is False
-    assert annotations_of(outcome.after()) == set()
+    stored = outcome.after()["metadata"]["annotations"]
+    assert json.loads(stored["mine.org/backups"])["success"] is True
+    assert not json.loads(stored["mine.org/buckets"])["success"]
 
 
 def test_storage_is_wrapped_once() -> None:
@@ -654,23 +727,18 @@ def test_storage_is_wrapped_once() -> None:
     assert operator.settings.persistence.progress_storage is first
 
 
-def test_status_that_is_no_mapping_is_replaced_as_a_merge_patch_would() -> None:
-    """Progress in a JSON Patch means what it means in a merge patch (RFC 7386)."""
-    operator = Operator(storages=False)
-    operator.settings.persistence.progress_storage = kopf.StatusProgressStorage(name="mine")
+def test_progress_in_a_json_patch_means_what_it_means_in_a_merge_patch() -> None:
+    """As RFC 7386 has it: what others wrote stays, None removes, and no mapping makes way."""
+    operator = Operator()
     operator.on.delete("things", finalizer="backups")(operator.handler("backups"))
     operator.on.delete("things", finalizer="buckets")(operator.handler("buckets", LATER))
-    body = {**deleting(BACKUPS, BUCKETS, OWN), "status": {"mine": {"progress": {}, "x": 1}, "y": 2}}
-    after = operator.cycle(body).after()
-    assert after["status"]["y"] == 2
-    assert after["status"]["mine"]["x"] == 1
-    assert "message" not in after["status"]["mine"]["progress"]["backups"]
-    after = operator.cycle({**body, "status": {"mine": {"dummy": 1}}}).after()
-    assert set(after["status"]["mine"]) == {"dummy", "progress"}
-    (release,) = operator.cycle(body).patch.fns[1:]
-    raw: Any = {"metadata": {}, "status": "broken"}
-    release(raw)
-    assert set(raw["status"]["mine"]["progress"]) == {"backups", "buckets"}
+    body = deleting(BACKUPS, BUCKETS, OWN, annotations={"team": "a"})
+    assert annotations_of(operator.cycle(body).after()) == {"backups", "buckets", "team"}
+    (merge,) = operator.cycle(body).patch.fns[1:]
+    for annotations in (None, "broken"):
+        raw: Any = {"metadata": {"annotations": annotations}}
+        merge(raw)
+        assert annotations_of(raw) == {"backups", "buckets"}
 
 
 def test_storage_works_outside_of_any_cycle() -> None:

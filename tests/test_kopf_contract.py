@@ -3,6 +3,8 @@
 Private names of Kopf are read here so that the library itself need not read them.
 """
 
+import asyncio
+import dataclasses
 import functools
 import inspect
 import logging
@@ -11,6 +13,8 @@ from typing import Any, ClassVar, cast, get_args, get_type_hints
 
 import kopf
 import pytest
+from kopf._cogs.clients import api, patching
+from kopf._core.actions import application
 from kopf._core.engines.indexing import OperatorIndexers
 from kopf._core.intents.causes import WatchingCause
 
@@ -374,7 +378,7 @@ def test_storage_is_told_how_each_cleanup_ended(
         "fetch cleanup",
         "cleanup",
     ]
-    assert log[ended + 1 :] == ["flush", *(["purge cleanup", "flush"] if purged else [])]
+    assert log[ended + 1 :] == ["flush", *(["purge cleanup", "flush", "touch"] if purged else [])]
     assert bool(patch.fns) == purged  # the release of Kopf's own finalizer
 
 
@@ -403,7 +407,66 @@ def test_no_handler_is_called_in_a_cycle_that_begins_with_leftovers() -> None:
 
     leftover = kopf.Patch(fns=[lambda raw: None])
     cycle(registry, _settings(Recorder(log)), DELETING, leftover=leftover)
-    assert log == []
+    assert log == ["touch"]
+
+
+def test_last_touch_is_removed_in_the_patch_of_the_cycle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kopf asks the storage for that at the end, before it sends the same patch."""
+    log = list[str]()
+    body, patch = kopf.Body({"metadata": {"name": "t"}}), kopf.Patch({"spec": {"size": 2}})
+
+    class Removing(Recorder):
+        def touch(self, **kwargs: Any) -> None:
+            assert kwargs["patch"] is patch
+            log.append(f"touch {kwargs['value']}")
+
+    async def send(**kwargs: Any) -> tuple[None, None]:
+        assert kwargs["patch"] is patch
+        log.append("send")
+        return None, None
+
+    monkeypatch.setattr(application, "patch_and_check", send)
+    arguments = {
+        "settings": _settings(Removing(log)),
+        "resource": RESOURCE,
+        "body": body,
+        "patch": patch,
+        "logger": logging.getLogger("apply"),
+        "delays": [],
+    }
+    asyncio.run(cast("Any", application.apply)(**arguments))
+    assert log == ["touch None", "send"]
+
+
+def test_status_is_written_first_of_a_merge_patch_and_last_of_a_json_patch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The reason to leave storages that write the status to Kopf: progress has to come first."""
+    sent = list[tuple[str, str]]()
+    body: Any = {"metadata": {"name": "t", "resourceVersion": "1"}}
+
+    async def send(**kwargs: Any) -> Any:
+        kind = kwargs["headers"]["Content-Type"].partition("-")[0].rpartition("/")[2]
+        sent.append((kind, kwargs["url"].rpartition("/")[2]))
+        return body
+
+    def change(raw: Any) -> None:
+        raw["metadata"]["finalizers"] = ["a.io/b"]
+        raw["status"] = {"changed": True}
+
+    monkeypatch.setattr(api, "patch", send)
+    arguments = {
+        "settings": kopf.OperatorSettings(),
+        "resource": dataclasses.replace(RESOURCE, subresources=frozenset({"status"})),
+        "namespace": "default",
+        "name": "t",
+        "patch": kopf.Patch(
+            {"status": {"merged": True}}, body=kopf.Body(cast("kopf.RawBody", body)), fns=[change]
+        ),
+        "logger": logging.getLogger("patch_obj"),
+    }
+    asyncio.run(cast("Any", patching.patch_obj)(**arguments))
+    assert sent == [("merge", "status"), ("json", "t"), ("json", "status")]
 
 
 def test_no_cleanup_is_called_without_kopfs_own_finalizer() -> None:

@@ -517,21 +517,25 @@ def test_retries_go_on_where_an_event_handler_asks_for_a_finalizer_each_time(
 def test_an_operator_with_storages_of_its_own_keeps_them(
     server: Server, api: Api, resource: Resource, seen: Watched
 ) -> None:
-    """With storages=False, progress goes where the operator's own storages put it."""
+    """With storages=False, progress goes where the operator's own storages put it.
+
+    A status takes requests of its own, and here the operator sees what each of them has changed.
+    """
     operator = Operator(resource, storages=False)
 
     @kopf.on.startup(registry=operator.registry)
     def own_storages(settings: kopf.OperatorSettings, **_: Any) -> None:
         settings.persistence.progress_storage = kopf.StatusProgressStorage(field="status.progress")
         settings.persistence.diffbase_storage = kopf.StatusDiffBaseStorage(field="status.seen")
+        settings.queueing.batch_window = 0.0001
 
-    for what in ("backups", "dns"):
+    for what, delay in [("backups", 0.1), ("dns", 0.5)]:
 
         @operator.on.delete(*operator.resource, finalizer=what, id=what)
-        def cleanup(retry: int, what: str = what, **_: Any) -> None:
+        def cleanup(retry: int, what: str = what, delay: float = delay, **_: Any) -> None:
             operator.calls.append((what, retry))
             if retry == 0:
-                raise kopf.TemporaryError("busy", delay=0.1)
+                raise kopf.TemporaryError("busy", delay=delay)
 
     with running(operator.registry, server, resource):
         create(api, resource)
