@@ -131,8 +131,24 @@ class Records:
         self, key: kopf.HandlerId, body: kopf.Body, places: Iterable[Place]
     ) -> kopf.ProgressRecord | None:
         """How far a handler has come, as far as it is in one of these places."""
-        found = (place.progress.fetch(key=key, body=body) for place in places)
-        return next((record for record in found if record is not None), None)
+        former_comes_first = False
+        for place in places:
+            record = place.progress.fetch(key=key, body=body)
+            if record is None:
+                former_comes_first = place is self.former
+            elif not (former_comes_first and self._is_superseded(record, body)):
+                return record
+        return None
+
+    def _is_superseded(self, record: kopf.ProgressRecord, body: kopf.Body) -> bool:
+        """Whether a release that knows the former place alone has begun something else since.
+
+        It may have been rolled back to while an object was created, say, and have begun to clean up
+        after it. Kopf would forget what is done of that if it saw that the creation is not.
+        """
+        found = (self.former.progress.fetch(key=key, body=body) for key in self._keys(body))
+        purposes = {former.get("purpose") for former in found if former is not None}
+        return bool(purposes) and record.get("purpose") not in purposes
 
     def move(
         self, body: kopf.Body, patch: kopf.Patch, *, believed: bool, unfinished: bool = True

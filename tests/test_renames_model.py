@@ -8,7 +8,7 @@ retries go on where they were, and nothing is left behind.
 
 import itertools
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any
 
 import hypothesis.strategies as st
 import kopf
@@ -71,6 +71,8 @@ class Life(RuleBasedStateMachine):
         self.created = self.gone = False
         # Whether the object has changed since it was handled; whether that may count as a change.
         self.dirty = self.may_be_dirty = False
+        # Whether it has in a way that the release of the moment ignores, and has not seen yet.
+        self.unseen = False
         # Kopf tries again what fails, so a handler cannot fail the test itself.
         self.problems: list[str] = []
         self.body: dict[str, Any] = {
@@ -124,6 +126,8 @@ class Life(RuleBasedStateMachine):
     def cycle(self, fate: str = "sent") -> bool:
         """One cycle of the operator, if there is still an object; whether it changed anything."""
         release = self.release
+        if self.unseen and self.stage >= 2:
+            self.unseen, self.may_be_dirty = False, True
         outcome = cycle(
             release.registry,
             release.settings,
@@ -134,13 +138,11 @@ class Life(RuleBasedStateMachine):
         assert not self.problems
         release.listed = False
         patch, before = outcome.patch, self.body
-        storage = release.settings.persistence.progress_storage
-        if patch:
-            storage.touch(body=kopf.Body(cast("Any", self.body)), patch=patch, value=None)
         self.body = after(self.body, kopf.Patch(dict(patch)))
         release.leftover = None
         if fate == "sent":
             self.body = after(self.body, kopf.Patch(fns=patch.fns))
+            self.unseen = False
         elif fate == "lost a race" and patch.fns:
             release.leftover = kopf.Patch(fns=patch.fns)
         changed = self.body != before
@@ -204,7 +206,7 @@ class Life(RuleBasedStateMachine):
         key, value = f"{self.prefix}/team", str(next(self.versions))
         annotations = {**self.body["metadata"].get("annotations", {}), key: value}
         self.body = {**self.body, "metadata": {**self.body["metadata"], "annotations": annotations}}
-        self.may_be_dirty = self.may_be_dirty or self.stage >= 2
+        self.unseen = True
 
     @precondition(lambda self: not self.gone and not self.going and self.is_guarded)
     @rule()

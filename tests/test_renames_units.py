@@ -711,6 +711,32 @@ def test_progress_that_a_rollback_has_left_in_the_own_place_is_not_taken_up() ->
         assert sorted(again.calls) == [(h, n) for h in ("another", "update") for n in (0, 1)]
 
 
+@pytest.mark.parametrize("rollout", ROLLOUTS)
+def test_a_creation_cut_short_does_not_undo_the_deletion_that_a_rollback_has_begun(
+    rollout: str,
+) -> None:
+    """The release before knew the former place alone: it is what it left there that goes on."""
+    calls = list[tuple[str, int]]()
+
+    def operator(**options: Any) -> Operator:
+        made = Operator(**options)
+        made.calls = calls
+        made.failing = kopf.TemporaryError("busy", delay=0)
+
+        @kopf.on.delete("things", id="done-at-once", registry=made.registry)
+        def done_at_once(retry: int, **_: Any) -> None:
+            made.calls.append(("done-at-once", retry))
+
+        return made
+
+    creating = operator(former=[KOPF], rollout="recognise").step(thing(KOPF))
+    assert {f"{KOPFS_PLACE}/create", f"{OWN_PLACE}/create"} <= annotations_of(creating).keys()
+    deleting = operator().step(deleted(creating))
+    again = operator(former=[KOPF], rollout=rollout)
+    again.step(again.step(deleting))
+    assert sorted(calls) == [("create", 0), *(("delete", n) for n in range(3)), ("done-at-once", 0)]
+
+
 def test_progress_that_is_written_in_the_cycle_that_moves_is_kept() -> None:
     """Also where an old record of the same handler stood in the own place."""
     body = edited(handled_by_plain_kopf(KOPF))
