@@ -194,7 +194,7 @@ class Records:
         if essence is not None:
             self.former.diffbase.store(body=body, patch=patch, essence=essence)
         for key in self._keys(body):
-            record = self.own.progress.fetch(key=key, body=body)
+            record = self.progress(key, body, [self.former, self.own])
             if record is not None and self.former.progress.fetch(key=key, body=body) is None:
                 self.former.progress.store(key=key, record=record, body=body, patch=patch)
 

@@ -368,23 +368,29 @@ class _Mover:
         **_: Any,
     ) -> bool:
         """A filter that moves an object, and never lets Kopf call the handler."""
+        moves = [] if type == "DELETED" else [m for m in self._moves(body) if m not in patch.fns]
+        if moves and not self._sightings.is_moved(body):
+            known = describe(body, self._rename.identity, self._rename.former)
+            moves_names = any(isinstance(move, Change) for move in moves)
+            what = "finalizer and records" if moves_names else "records"
+            logger.info(f"Moving {what} to those of {self._rename.written}: {known}.")
+            self._sightings.move(body)
         if type == "DELETED" or is_being_deleted(body):
             self._sightings.forget(body)
-        else:
-            found = (self._change(body), self._records_of(body))
-            moves = [move for move in found if move is not None and move not in patch.fns]
-            if moves and not self._sightings.is_moved(body):
-                known = describe(body, self._rename.identity, self._rename.former)
-                what = "records" if moves == [found[1]] else "finalizer and records"
-                logger.info(f"Moving {what} to those of {self._rename.written}: {known}.")
-                self._sightings.move(body)
-            patch.fns.extend(moves)
+        patch.fns.extend(moves)
         if patch.fns and not has_effect(patch, body):
             wake_up(self._settings, body, patch)
         return False
 
+    def _moves(self, body: kopf.Body) -> list[Change | MoveRecords]:
+        """What there is to be done about an object."""
+        change, records = self._change(body), self._records_of(body)
+        if is_being_deleted(body) and self._rename.rollout == "switch":
+            records = None  # it is never met by the release that knows no other place
+        return [move for move in (change, records) if move is not None]
+
     def _change(self, body: kopf.Body) -> Change | None:
-        """What is to be done about the names on an object that is alive."""
+        """What is to be done about the names: nothing on an object that is being deleted."""
         if not self._replace.has_effect(body):
             return None
         lacks = self._replace.name not in finalizers_of(body)

@@ -38,6 +38,7 @@ class Release:
         self.registry, self.settings = kopf.OperatorRegistry(), kopf.OperatorSettings()
         self.leftover: kopf.Patch | None = None
         self.listed = True
+        self.has_seen_the_object = False
         persistence = self.settings.persistence
         if stage == "plain":
             persistence.finalizer = NAMES[prefix]
@@ -142,7 +143,7 @@ class Life(RuleBasedStateMachine):
         release.leftover = None
         if fate == "sent":
             self.body = after(self.body, kopf.Patch(fns=patch.fns))
-            self.unseen = False
+            self.unseen, release.has_seen_the_object = False, True
         elif fate == "lost a race" and patch.fns:
             release.leftover = kopf.Patch(fns=patch.fns)
         changed = self.body != before
@@ -250,7 +251,8 @@ class Life(RuleBasedStateMachine):
         """The last step back waits until nothing that the release before does not know is left."""
         if STAGES[self.stage] == "recognise":
             known = PREFIX not in self.carried or self.prefix in self.carried
-            return known and IDENTITY.finalizer not in self.carried
+            restored = self.release.has_seen_the_object or PREFIX not in self.carried
+            return known and restored and IDENTITY.finalizer not in self.carried
         return bool(STAGES[self.stage] != "plain")
 
 

@@ -796,6 +796,20 @@ def test_a_handler_that_waits_is_moved_while_it_waits() -> None:
     assert plain.calls == [("create", 0)]
 
 
+def test_a_cleanup_that_waits_is_given_back_on_the_way_back() -> None:
+    """What release two has begun waits for the same time in the release before release one."""
+    switching = Operator(former=[KOPF])
+    switching.failing = kopf.TemporaryError("busy", delay=3600)
+    body = switching.step(deleted(handled_by_plain_kopf(KOPF)))
+    assert places_of(body) == {OWN_PLACE}
+    back, plain = Operator(former=[KOPF], rollout="recognise"), Operator()
+    body = back.settle(body)
+    assert finalizers_of(body) == [KOPF]
+    assert plain.cycle(body).delays[0] > 3000
+    assert switching.calls == [("delete", 0)]
+    assert back.calls == plain.calls == []
+
+
 def test_sub_handlers_go_on_where_they_were() -> None:
     """What is done is not done again, of all levels."""
     calls = list[str]()
