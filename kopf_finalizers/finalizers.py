@@ -18,7 +18,7 @@ from .patches import (
     remove_finalizer,
     replace_finalizer,
 )
-from .settings import apply_identity
+from .settings import KOPF_FINALIZER, DefaultMarker, apply_identity
 from .unset import LEFT_OUT, LeftOut
 
 
@@ -94,6 +94,9 @@ class Finalizers:
                 renames_dedicated=bool(dedicated),
                 watches_only=watches_only,
             )
+        # One that only watches has left no marker behind, and a former name is recognised.
+        unmarked = watches_only or KOPF_FINALIZER in self.former
+        self._marker = None if unmarked else DefaultMarker(identity)
         self._dedicated = DedicatedFinalizers(
             former=dedicated, keeps_former=rollout == "recognise", left=self.former
         )
@@ -146,15 +149,12 @@ class Finalizers:
             >>> settings.persistence.finalizer
             'mycompany.com/db-operator'
         """
-        apply_identity(
-            settings,
-            self.identity,
-            storages=self.storages,
-            watches_only=self.watches_only,
-            former=self.former,
-        )
+        registry = self._registry or kopf.get_default_registry()
+        apply_identity(settings, self.identity, storages=self.storages, marker=self._marker)
+        if self._marker is not None and not self.storages:
+            self._marker.watch(registry)
         if self._rename is not None:
-            self._rename.apply(settings, self._registry or kopf.get_default_registry())
+            self._rename.apply(settings, registry)
         self._dedicated.apply(settings)
 
     def add(self, patch: kopf.Patch, purpose: str | None = None) -> None:

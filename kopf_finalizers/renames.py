@@ -30,6 +30,7 @@ import kopf
 
 from .description import describe
 from .errors import ConfigurationError
+from .handled import HandledResources, handler_ids
 from .names import MAX_STORAGE_PREFIX, OperatorIdentity, Rollout, check_finalizer
 from .patches import (
     AddFinalizer,
@@ -48,7 +49,6 @@ from .records import (
     Records,
     Sightings,
 )
-from .selectors import ask_of_events
 from .settings import KOPF_FINALIZER, KOPF_PREFIX, logger
 from .unset import LEFT_OUT, LeftOut
 
@@ -335,11 +335,8 @@ class _Mover:
 
     def __init__(self, rename: Rename, registry: kopf.OperatorRegistry) -> None:
         self._rename = rename
-        self._registry = registry
         self._replace = ReplaceFinalizer(rename.written, former=rename.left)
-        self._watched = list[Any]()
-        # An operator that is embedded may declare handlers after it has applied its identity.
-        kopf.on.startup(registry=registry, id="kopf-finalizers/watch")(self._watch)
+        self._resources = HandledResources(self._move, purpose="move", registry=registry)
 
     def begin(
         self, settings: kopf.OperatorSettings, sightings: Sightings, records: Records | None
@@ -348,15 +345,7 @@ class _Mover:
         self._settings = settings
         self._sightings = sightings
         self._records = records
-        self._watch()
-
-    def _watch(self, **_: Any) -> None:
-        """See every object of every resource on which the operator may need its finalizer."""
-        for args, options in handled_resources(self._registry):
-            if (args, options) not in self._watched:
-                name = f"move:{len(self._watched)}"
-                self._watched.append((args, options))
-                ask_of_events(self._move, args, id=name, registry=self._registry, **options)
+        self._resources.ask()
 
     def _move(
         self,
@@ -409,32 +398,3 @@ class _Mover:
             return None
         move = MoveRecords(self._records, self._records.believes_former(body))
         return move if move.has_effect(body) else None
-
-
-def _handlers(registry: kopf.OperatorRegistry) -> list[Any]:
-    """The handlers of an operator that may need its finalizer, or have progress.
-
-    One of the three places where this library reads what Kopf does not publish: handlers may
-    be registered with Kopf's own decorators, and there is no public way to ask which there are. A
-    test fails when Kopf changes it.
-    """
-    changing, spawning = registry._changing, registry._spawning  # noqa: SLF001
-    return [*changing.get_all_handlers(), *spawning.get_all_handlers()]
-
-
-def handler_ids(registry: kopf.OperatorRegistry) -> list[str]:
-    """The names under which progress is kept."""
-    return [handler.id for handler in _handlers(registry)]
-
-
-def handled_resources(
-    registry: kopf.OperatorRegistry,
-) -> list[tuple[tuple[Any, ...], dict[str, Any]]]:
-    """The resources of an operator's handlers, as Kopf's decorators take them."""
-    found = list[tuple[tuple[Any, ...], dict[str, Any]]]()
-    for handler in _handlers(registry):
-        given = {key: one for key, one in vars(handler.selector).items() if one is not None}
-        args = tuple(given.pop(name) for name in ("any_name", "fn") if name in given)
-        if (args, given) not in found:
-            found.append((args, given))
-    return found

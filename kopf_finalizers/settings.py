@@ -9,11 +9,12 @@ another operator's record.
 """
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import kopf
 
+from .handled import HandledResources
 from .names import OperatorIdentity
 from .patches import finalizers_of
 
@@ -31,8 +32,7 @@ def apply_identity(
     identity: OperatorIdentity,
     *,
     storages: bool = True,
-    watches_only: bool = False,
-    former: Collection[str] = (),
+    marker: "DefaultMarker | None" = None,
 ) -> None:
     """Set the finalizer and, unless `storages=False`, the two storages.
 
@@ -49,32 +49,40 @@ def apply_identity(
     settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=prefix, v1=False)
     settings.persistence.diffbase_storage = (
         kopf.AnnotationsDiffBaseStorage(prefix=prefix, v1=False)
-        if watches_only or KOPF_FINALIZER in former
-        else _WarningDiffBaseStorage(identity)
+        if marker is None
+        else _WatchfulDiffBaseStorage(prefix, marker)
     )
 
 
-class _WarningDiffBaseStorage(kopf.AnnotationsDiffBaseStorage):
-    """Warns where an operator may have left its own marker behind, when Kopf had named it.
-
-    Kopf asks this storage about every object that it sees, which makes it the one place to notice
-    that without watching anything that the operator does not watch itself.
-    """
+class DefaultMarker:
+    """Warns where an operator may have left its own marker behind, when Kopf had named it."""
 
     def __init__(self, identity: OperatorIdentity) -> None:
-        super().__init__(prefix=identity.storage_prefix, v1=False)
         self._identity = identity
+        self._resources: HandledResources | None = None
         self._warned = set[tuple[str, str]]()
 
-    def fetch(self, *, body: kopf.Body) -> kopf.BodyEssence | None:
+    def watch(self, registry: kopf.OperatorRegistry) -> None:
+        """Look at each object of an operator whose storages are its own; safe to call again."""
+        if self._resources is None:
+            self._resources = HandledResources(self._look, purpose="marker", registry=registry)
+        self._resources.ask()
+
+    def _look(self, *, body: kopf.Body, **_: Any) -> bool:
+        """A filter that never lets Kopf call the handler."""
+        self.look_at(body)
+        return False
+
+    def look_at(self, body: Mapping[str, Any]) -> None:
+        """Warn, once for each resource, about an object with Kopf's marker and no other."""
         if KOPF_FINALIZER in finalizers_of(body) and not self._is_known(body):
             self._warn_once(body)
-        return super().fetch(body=body)
 
     def _is_known(self, body: Mapping[str, Any]) -> bool:
         """Whether the object carries anything of this identity."""
         annotations = body["metadata"].get("annotations") or {}
-        return any(key.startswith(f"{self.prefix}/") for key in annotations) or any(
+        inside = f"{self._identity.storage_prefix}/"
+        return any(key.startswith(inside) for key in annotations) or any(
             self._identity.owns(name) for name in finalizers_of(body)
         )
 
@@ -96,3 +104,15 @@ class _WarningDiffBaseStorage(kopf.AnnotationsDiffBaseStorage):
             self._identity.finalizer,
             name,
         )
+
+
+class _WatchfulDiffBaseStorage(kopf.AnnotationsDiffBaseStorage):
+    """Looks for the marker: Kopf asks this storage about every object that it handles."""
+
+    def __init__(self, prefix: str, marker: DefaultMarker) -> None:
+        super().__init__(prefix=prefix, v1=False)
+        self._marker = marker
+
+    def fetch(self, *, body: kopf.Body) -> kopf.BodyEssence | None:
+        self._marker.look_at(body)
+        return super().fetch(body=body)

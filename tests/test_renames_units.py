@@ -18,10 +18,10 @@ from kopf._cogs.structs import finalizers as kopfs
 from kopf._core.engines.activities import ActivityError
 
 from kopf_finalizers import ConfigurationError, Finalizers, OperatorIdentity, configure
+from kopf_finalizers.handled import handled_resources
 from kopf_finalizers.patches import MergeIntoBody, ReplaceFinalizer
 from kopf_finalizers.renames import (
     RecognisedFinalizer,
-    handled_resources,
     refuse_if_kopf_compares_otherwise,
 )
 

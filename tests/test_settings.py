@@ -8,9 +8,9 @@ import kopf
 import pytest
 
 from kopf_finalizers import Finalizers, OperatorIdentity
-from kopf_finalizers.settings import KOPF_FINALIZER, apply_identity
+from kopf_finalizers.settings import KOPF_FINALIZER
 
-from .kopf_cycles import after, cycle, finalizers_of
+from .kopf_cycles import after, cycle, finalizers_of, start
 
 IDENTITY = OperatorIdentity(domain="mycompany.com", operator="db-operator")
 PREFIX = "db-operator.mycompany.com"
@@ -22,9 +22,14 @@ RECORD = kopf.ProgressRecord(
 )  # fmt: skip
 
 
-def applied(**options: Any) -> kopf.OperatorSettings:
-    settings = kopf.OperatorSettings()
-    apply_identity(settings, IDENTITY, **options)
+def applied(
+    identity: OperatorIdentity = IDENTITY,
+    settings: kopf.OperatorSettings | None = None,
+    **options: Any,
+) -> kopf.OperatorSettings:
+    settings = settings or kopf.OperatorSettings()
+    options = {"registry": kopf.OperatorRegistry(), **options}
+    Finalizers(identity, **options).apply(settings)
     return settings
 
 
@@ -83,9 +88,8 @@ def test_everything_is_written_under_the_own_prefix_and_once() -> None:
 @pytest.mark.parametrize("watches_only", [False, True])
 def test_longest_prefix_makes_annotations_that_are_not_cut(watches_only: bool) -> None:
     """The longest prefix there is leaves Kopf's keys whole, and none of the older, cut form."""
-    settings = kopf.OperatorSettings()
     identity = OperatorIdentity(domain="d" * 121 + ".com", operator="o" * 63)
-    apply_identity(settings, identity, watches_only=watches_only)
+    settings = applied(identity, watches_only=watches_only)
     body = body_with()
     patch = kopf.Patch(body=body)
     persistence = settings.persistence
@@ -136,8 +140,7 @@ def test_record_in_kopfs_default_place_is_not_believed(watches_only: bool) -> No
 def test_two_operators_do_not_take_each_others_annotations_for_changes() -> None:
     """What one operator writes is marked as Kopf's, so the other one sees no change in it."""
     mine = applied().persistence
-    theirs = kopf.OperatorSettings()
-    apply_identity(theirs, OperatorIdentity(domain="other.org", operator="x"))
+    theirs = applied(OperatorIdentity(domain="other.org", operator="x"))
     body = body_with()
     patch = kopf.Patch(body=body)
     key = cast("kopf.HandlerId", "create_fn")
@@ -153,7 +156,7 @@ def test_storages_are_left_alone_when_asked_for() -> None:
     progress, diffbase = kopf.StatusProgressStorage(name="mine"), kopf.StatusDiffBaseStorage()
     settings.persistence.progress_storage = progress
     settings.persistence.diffbase_storage = diffbase
-    apply_identity(settings, IDENTITY, storages=False)
+    applied(settings=settings, storages=False)
     assert settings.persistence.progress_storage is progress
     assert settings.persistence.diffbase_storage is diffbase
     assert settings.persistence.finalizer == IDENTITY.finalizer
@@ -249,12 +252,16 @@ def test_what_only_looks_like_the_own_does_not_count(
     assert len(warnings_of(caplog)) == 1
 
 
-@pytest.mark.parametrize("options", [{"watches_only": True}, {"storages": False}])
-def test_operator_that_writes_no_records_does_not_warn(
-    options: dict[str, bool], caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("storages", [True, False])
+@pytest.mark.parametrize("options", [{"watches_only": True}, {"former": [KOPF_FINALIZER]}])
+def test_operator_that_has_left_nothing_behind_does_not_warn(
+    options: dict[str, Any], storages: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An operator that only watches left nothing behind; one with other storages keeps them."""
-    applied(**options).persistence.diffbase_storage.fetch(body=body_with(KOPF_FINALIZER))
+    """One that only watches never put a finalizer on; one that knows the former one moves it."""
+    registry = kopf.OperatorRegistry()
+    kopf.on.update("things", registry=registry, id="updated")(lambda **_: None)
+    settings = applied(registry=registry, storages=storages, **options)
+    cycle(registry, settings, dict(body_with(KOPF_FINALIZER)))
     assert warnings_of(caplog) == []
 
 
@@ -266,17 +273,37 @@ def test_warning_does_not_change_what_is_read(caplog: pytest.LogCaptureFixture) 
     assert storage.fetch(body=body_with(KOPF_FINALIZER)) is None
 
 
-def test_kopf_asks_the_storage_about_every_object_of_the_operator(
-    caplog: pytest.LogCaptureFixture,
+@pytest.mark.parametrize("storages", [True, False])
+@pytest.mark.parametrize("decorator", ["ours", "Kopf's"])
+def test_every_object_of_the_operator_is_looked_at(
+    storages: bool, decorator: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The warning comes in an operator's first cycle over such an object, which it handles."""
+    """The warning comes in an operator's first cycle over such an object, whatever its storages."""
     registry, settings = kopf.OperatorRegistry(), kopf.OperatorSettings()
-    finalizers = Finalizers(IDENTITY, registry=registry)
-    finalizers.on.delete("things")(lambda **_: None)
+    finalizers = Finalizers(IDENTITY, registry=registry, storages=storages)
     finalizers.apply(settings)
+    if decorator == "ours":
+        finalizers.on.delete("things")(lambda **_: None)
+    else:
+        kopf.on.delete("things", registry=registry)(lambda **_: None)
+    start(registry, settings)
     body = dict(body_with(KOPF_FINALIZER))
     assert finalizers_of(cycle(registry, settings, body).after()) == [
         KOPF_FINALIZER,
         "mycompany.com/db-operator",
     ]
     assert len(warnings_of(caplog)) == 1
+
+
+def test_identity_that_is_applied_again_warns_once(caplog: pytest.LogCaptureFixture) -> None:
+    """As in tests that run an operator several times in one process."""
+    registry = kopf.OperatorRegistry()
+    kopf.on.delete("things", registry=registry)(lambda **_: None)
+    finalizers = Finalizers(IDENTITY, registry=registry, storages=False)
+    for _ in range(2):
+        settings = kopf.OperatorSettings()
+        finalizers.apply(settings)
+        start(registry, settings)
+        cycle(registry, settings, dict(body_with(KOPF_FINALIZER)))
+    assert len(warnings_of(caplog)) == 1
+    assert len(registry._watching.get_all_handlers()) == 1
