@@ -9,7 +9,7 @@ mpl.use("svg")
 
 from matplotlib import pyplot as plt
 
-OURS, THEIRS, INK = "#1f7a5c", "#b5483a", "#5b6470"
+OURS, THEIRS, INK = "#1f7a5c", "#b5483a", "#727a85"
 
 mpl.rcParams |= {
     "svg.hashsalt": "kopf-finalizers",  # the same figures make the same file

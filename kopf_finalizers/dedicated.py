@@ -54,6 +54,8 @@ Logger: TypeAlias = kopf.Logger
 # What Kopf tells the filters of a changed object but not those of an event.
 _CHANGES = frozenset({"old", "new", "diff", "reason"})
 
+_STATE_DEPENDENT = frozenset({"create", "resume", "update", "delete", "field"})
+
 
 @dataclass(frozen=True)
 class Use:
@@ -83,11 +85,13 @@ class _Cycle:
     matched: dict[str, set[str]] = field(default_factory=dict)
     # The same on an object being deleted, less the cleanups that are finished.
     pending: dict[str, set[str]] = field(default_factory=dict)
-    # And under which of its names each of them is on the object.
+    # Those of them of which an event does not tell whether Kopf will call them.
+    uncertain: set[str] = field(default_factory=set)
+    # And under which of its names each finalizer is on the object.
     held: dict[str, list[str]] = field(default_factory=dict)
     # A finalizer is missing, so Kopf's handlers wait for the next cycle.
     postponed: bool = False
-    # A cleanup has finished in this cycle, and its finalizer goes.
+    # A finalizer goes from an object being deleted.
     released: bool = False
     # Progress that is written in a cycle which may release a finalizer; and what Kopf's patch has
     # of it.
@@ -113,6 +117,8 @@ class DedicatedFinalizers:
         self._left = frozenset(left)
         self._settings: kopf.OperatorSettings | None = None
         self._storage: _ObservingStorage | None = None
+        # Where the operator has handlers, with a dedicated finalizer or without.
+        self._places = list[tuple[kopf.OperatorRegistry, Selector]]()
         # Which registrations act on a finalizer: the latest, which come after all that note it.
         self._turns = dict[str, int]()
         self._cycle: ContextVar[_Cycle | None] = ContextVar("cycle", default=None)
@@ -126,6 +132,14 @@ class DedicatedFinalizers:
     def former(self) -> list[str]:
         """All names that the finalizers had before."""
         return [name for names in self._former.values() for name in names]
+
+    def watch(self, registry: kopf.OperatorRegistry, selector: Selector) -> None:
+        """See to it that what is left over from a conflict keeps no handler there from its call."""
+        place = (registry, selector)
+        if place not in self._places:
+            self._places.append(place)
+            if self._settings is not None:
+                self._settle_last([place], [])
 
     def declare(self, use: Use, filters: Mapping[str, Any]) -> None:
         """Note a handler's use of a finalizer, and watch for the objects that the handler matches.
@@ -149,55 +163,71 @@ class DedicatedFinalizers:
                     " finalizer of its own."
                 )
         self.uses.append(use)
-        note = self._noting(use, filters.get("when"))
         options = dict(use.selector.options) | _lenient(filters)
-        options.pop("when", None)
-        ask = functools.partial(ask_of_events, args=use.selector.args, registry=use.registry)
-        ask(note, id=f"{use.finalizer}:{use.handler_id}", **options)
-        if use.is_cleanup and options.pop("field", None) is not None:
-            # Kopf calls a cleanup also where the field was as wanted when the object was last
-            # handled, which an event does not tell: then the finalizer waits until the end.
-            options.pop("value", None)
-            ask(_if_being_deleted(note), id=f"{use.finalizer}:deleted", **options)
+        when = options.pop("when", None)
+        wanted = None
+        if use.kind in _STATE_DEPENDENT and options.get("field"):
+            # Kopf also calls them where the field was as wanted when the object was last handled.
+            wanted = FieldFilter(options.pop("field"), options.pop("value", None))
+        ask_of_events(
+            self._noting(use, when, wanted),
+            use.selector.args,
+            id=f"{use.finalizer}:{use.handler_id}",
+            registry=use.registry,
+            **options,
+        )
+        self.watch(use.registry, use.selector)
         if self._settings is not None:  # declared late, from a startup handler
-            self._settle_last([other for other in self.uses if other.finalizer == use.finalizer])
+            same = [other for other in self.uses if other.finalizer == use.finalizer]
+            self._settle_last(dict.fromkeys((one.registry, one.selector) for one in same), same)
+            self._observe(self._settings)
 
     def apply(self, settings: kopf.OperatorSettings) -> None:
         """Take part in the cycles of an operator that is about to start."""
         first = self._settings is None
         self._settings = settings
         if first:
-            self._settle_last(self.uses)
+            self._settle_last(self._places, self.uses)
+        if self.uses:
+            self._observe(settings)
 
-    def _settle_last(self, uses: Iterable[Use]) -> None:
+    def _settle_last(
+        self,
+        places: Iterable[tuple[kopf.OperatorRegistry, Selector]],
+        uses: Sequence[Use],
+    ) -> None:
         """Register, after all the others, what acts on what they have noted."""
-        groups: dict[tuple[int, Selector], list[Use]] = {}
-        for use in uses:
-            groups.setdefault((id(use.registry), use.selector), []).append(use)
-            self._turns[use.finalizer] = len(self.uses)
-        for group in groups.values():
-            selector, registry = group[0].selector, group[0].registry
-            names = tuple(dict.fromkeys(use.finalizer for use in group))
-            settle = functools.partial(self._settle, names, len(self.uses))
+        self._turns.update((use.finalizer, len(self.uses)) for use in uses)
+        for registry, selector in places:
+            here = [use for use in uses if (use.registry, use.selector) == (registry, selector)]
+            names = tuple(dict.fromkeys(use.finalizer for use in here))
             ask_of_events(
-                settle,
+                functools.partial(self._settle, names, len(self.uses)),
                 selector.args,
                 id=f"settle:{selector}",
                 registry=registry,
                 **dict(selector.options),
             )
 
-    def _noting(self, use: Use, when: Callable[..., bool] | None) -> Callable[..., bool]:
+    def _noting(
+        self, use: Use, when: Callable[..., bool] | None, wanted: "FieldFilter | None"
+    ) -> Callable[..., bool]:
         """A filter that notes a match and never lets Kopf call the handler."""
         parameters = () if when is None else inspect.signature(when).parameters.keys()
         asks = not _CHANGES.isdisjoint(parameters)
 
         def note(**kwargs: Any) -> bool:
-            self._observed_settings()  # Without them nothing would act on what is noted.
-            if when is None or asks or _may_match(when, kwargs):
-                cleanups = self._current(**kwargs).matched.setdefault(use.finalizer, set())
+            settings = self._observed_settings()
+            cycle = self._current(**kwargs)
+            if wanted is not None and not wanted.matches(settings, **kwargs):
+                return False
+            matches = True if when is None else None if asks else _match(when, kwargs)
+            if matches is not False:
+                cleanups = cycle.matched.setdefault(use.finalizer, set())
                 if use.is_cleanup:
                     cleanups.add(use.handler_id)
+                if matches is None:
+                    cycle.uncertain.add(use.handler_id)
             return False
 
         return note
@@ -206,18 +236,20 @@ class DedicatedFinalizers:
         """This cycle: Kopf makes a patch for each, before it asks any filter."""
         cycle = self._cycle.get()
         if cycle is None or cycle.patch is not patch:
+            if self._storage is not None:
+                self._storage.refuse_other_settings()
             cycle = _Cycle(patch=patch, leftover=bool(patch), logger=logger)
             self._cycle.set(cycle)
         return cycle
 
     def _settle(self, names: Sequence[str], turn: int, /, **kwargs: Any) -> bool:
         """Bring the finalizers of those names to where they should be; safe to call again."""
+        settings = self._observed_settings() if names else cast("Any", self._settings)
         cycle = self._current(**kwargs)
         names = [name for name in names if self._turns[name] == turn]
-        if kwargs["type"] == "DELETED" or not names:
+        if kwargs["type"] == "DELETED":
             return False
         body: kopf.Body = kwargs["body"]
-        settings = self._observed_settings()
         if is_being_deleted(body):
             self._release(names, body, cycle, settings)
         else:
@@ -265,19 +297,21 @@ class DedicatedFinalizers:
             there = [one for one in (name, *self._former.get(name, ())) if one in present]
             if not there:
                 continue
-            pending = {
-                handler_id
+            records = {
+                handler_id: _deletion_record(settings, handler_id, body)
                 for handler_id in cycle.matched.get(name, ())
-                if not _is_finished_deletion(settings, handler_id, body)
             }
+            pending = {one for one, record in records.items() if not _is_finished(record)}
             if pending and settings.persistence.finalizer in present:
                 cycle.pending[name] = pending
                 cycle.held[name] = there
                 continue
-            if pending:
+            # What Kopf has not even begun, it may not have had to call.
+            missed = {one for one in pending if records[one] or one not in cycle.uncertain}
+            if missed:
                 cycle.logger.warning(
                     f"Releasing {name} though its cleanup has not succeeded:"
-                    f" {', '.join(sorted(pending))}. Kopf's own finalizer,"
+                    f" {', '.join(sorted(missed))}. Kopf's own finalizer,"
                     f" {settings.persistence.finalizer}, is not on the object, so Kopf will"
                     " not call it any more."
                 )
@@ -293,11 +327,19 @@ class DedicatedFinalizers:
                 " finalizers.apply(settings) before the operator starts, or use configure(), which"
                 " does that."
             )
-        if settings.persistence.progress_storage is not self._storage:
-            storage = settings.persistence.progress_storage
-            self._storage = _ObservingStorage(storage, self._cycle)
-            settings.persistence.progress_storage = self._storage
+        new = self._observe(settings)
+        if new is not None:
+            new.excuse()
         return settings
+
+    def _observe(self, settings: kopf.OperatorSettings) -> "_ObservingStorage | None":
+        """Observe the progress storage, if it is another one than before."""
+        storage = settings.persistence.progress_storage
+        if _observes(storage, self._storage):
+            return None
+        self._storage = _ObservingStorage(storage, self._cycle)
+        settings.persistence.progress_storage = self._storage
+        return self._storage
 
 
 class _ObservingStorage(kopf.MultiProgressStorage):
@@ -314,18 +356,44 @@ class _ObservingStorage(kopf.MultiProgressStorage):
 
     def __init__(self, storage: kopf.ProgressStorage, cycle: ContextVar[_Cycle | None]) -> None:
         super().__init__([storage])
-        self._storage = storage
+        self.observed = storage
         self._cycle = cycle
+        # Whether Kopf has asked this storage in this cycle.
+        self._asked: ContextVar[bool] = ContextVar("asked", default=False)
+
+    def excuse(self) -> None:
+        """It is new in this cycle, so Kopf cannot have asked it."""
+        self._asked.set(True)
+
+    def refuse_other_settings(self) -> None:
+        """Notice that Kopf runs with other settings than those that were made ready.
+
+        Raises:
+            ConfigurationError: It does.
+        """
+        if not self._asked.get():
+            raise ConfigurationError(
+                "This operator has dedicated finalizers, and runs with other settings than those"
+                " that its identity was applied to, so nothing would take them off in time: pass"
+                " those to Kopf, as in kopf.run(settings=settings) or kopf.operator(...), or use"
+                " configure(), which takes Kopf's own."
+            )
+        self._asked.set(False)
+
+    def clear(self, *, essence: kopf.BodyEssence) -> kopf.BodyEssence:
+        # Kopf asks for this in every cycle, before it asks any filter.
+        self._asked.set(True)
+        return self.observed.clear(essence=essence)
 
     def fetch(self, *, key: kopf.HandlerId, body: kopf.Body) -> kopf.ProgressRecord | None:
-        record = self._storage.fetch(key=key, body=body)
+        record = self.observed.fetch(key=key, body=body)
         cycle = self._cycle.get()
         if cycle is None:
             return record
-        if record is not None and any(key in pending for pending in cycle.pending.values()):
+        if record is not None and record.get("purpose") != "delete" and _is_pending(key, cycle):
             # Kopf would take what is left of a creation for this deletion's progress, and a
             # creation that has succeeded for a cleanup that has.
-            return record if record.get("purpose") == "delete" else None
+            return None
         if not cycle.postponed or _is_finished(record):
             return record
         # Not stored (see below), so it only has to be later than the end of this cycle.
@@ -341,31 +409,31 @@ class _ObservingStorage(kopf.MultiProgressStorage):
         patch: kopf.Patch,
     ) -> None:
         cycle = self._cycle.get()
-        if cycle is None or not (cycle.postponed or cycle.pending):
-            self._storage.store(key=key, record=record, body=body, patch=patch)
+        if cycle is None or not (cycle.postponed or cycle.pending or cycle.released):
+            self.observed.store(key=key, record=record, body=body, patch=patch)
         elif not cycle.postponed:
-            self._storage.store(key=key, record=record, body=body, patch=cycle.progress.patch)
+            self.observed.store(key=key, record=record, body=body, patch=cycle.progress.patch)
             if _is_finished(record):
                 _finish(key, record, cycle)
 
     def purge(self, *, key: kopf.HandlerId, body: kopf.Body, patch: kopf.Patch) -> None:
         cycle = self._cycle.get()
-        if cycle is not None and cycle.pending:
+        if cycle is not None and (cycle.pending or cycle.released):
             patch = cycle.progress.patch
-        self._storage.purge(key=key, body=body, patch=patch)
+        self.observed.purge(key=key, body=body, patch=patch)
 
     def touch(self, *, body: kopf.Body, patch: kopf.Patch, value: str | None) -> None:
         cycle = self._cycle.get()
         if cycle is not None and cycle.patch is patch and cycle.progress in patch.fns:
             # At the end of a cycle Kopf removes its last touch: that costs no request then, too.
             patch = cycle.progress.patch
-        self._storage.touch(body=body, patch=patch, value=value)
+        self.observed.touch(body=body, patch=patch, value=value)
 
     def flush(self) -> None:
         cycle = self._cycle.get()
         if cycle is not None:
             _publish(cycle)
-        self._storage.flush()
+        self.observed.flush()
 
 
 def _publish(cycle: _Cycle) -> None:
@@ -374,11 +442,12 @@ def _publish(cycle: _Cycle) -> None:
     for path in cycle.published:
         _take_back(patch, path)
     cycle.published.clear()
-    _drop(patch, lambda fn: fn is progress)
+    _drop(patch, lambda fn: fn is progress or fn in progress.patch.fns)
     if cycle.released and "status" not in progress.patch:
         patch.fns.append(progress)
     else:
         cycle.published.extend(_put(patch, progress.patch))
+        patch.fns.extend(progress.patch.fns)
 
 
 def _put(patch: dict[str, Any], values: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
@@ -391,9 +460,11 @@ def _put(patch: dict[str, Any], values: Mapping[str, Any]) -> Iterator[tuple[str
             yield (key,)
 
 
-def _take_back(patch: dict[str, Any], path: tuple[str, ...]) -> None:
+def _take_back(patch: Any, path: tuple[str, ...]) -> None:
     """Remove a value from a merge patch, and what it leaves empty."""
     key, *rest = path
+    if not isinstance(patch, dict) or key not in patch:
+        return  # a handler has replaced it meanwhile
     if rest:
         _take_back(patch[key], tuple(rest))
     if not rest or not patch[key]:
@@ -412,11 +483,11 @@ def _finish(handler_id: str, record: kopf.ProgressRecord, cycle: _Cycle) -> None
                 f" {record.get('message')}. {name} no longer waits for it."
             )
         if not pending:
-            cycle.released = True
             _release(cycle.held[name], cycle)
 
 
 def _release(names: Iterable[str], cycle: _Cycle) -> None:
+    cycle.released = True
     for name in names:
         if RemoveFinalizer(name) not in cycle.patch.fns:
             cycle.patch.fns.append(RemoveFinalizer(name))
@@ -426,14 +497,29 @@ def _is_finished(record: kopf.ProgressRecord | None) -> bool:
     return record is not None and bool(record.get("success") or record.get("failure"))
 
 
-def _is_finished_deletion(
+def _is_pending(key: str, cycle: _Cycle) -> bool:
+    """Whether it is a cleanup that a finalizer waits for, or one of its sub-handlers."""
+    ids = {one for pending in cycle.pending.values() for one in pending}
+    return key in ids or any(key.startswith(f"{one}/") for one in ids)
+
+
+def _deletion_record(
     settings: kopf.OperatorSettings, handler_id: str, body: kopf.Body
-) -> bool:
-    """Whether the progress that is stored tells that a cleanup has ended: before a restart, say."""
+) -> kopf.ProgressRecord | None:
+    """What is stored of a cleanup, by this process or by one before it."""
     key = cast("kopf.HandlerId", handler_id)
     record = settings.persistence.progress_storage.fetch(key=key, body=body)
     # A function that handles creations too has the same id for both.
-    return record is not None and record.get("purpose") == "delete" and _is_finished(record)
+    return record if record is not None and record.get("purpose") == "delete" else None
+
+
+def _observes(storage: kopf.ProgressStorage, observing: _ObservingStorage | None) -> bool:
+    """Whether a storage asks another one: where an operator has two `Finalizers`, both observe."""
+    while isinstance(storage, _ObservingStorage):
+        if storage is observing:
+            return True
+        storage = storage.observed
+    return False
 
 
 def _drop(patch: kopf.Patch, unwanted: Callable[[kopf.PatchFn], bool]) -> None:
@@ -455,13 +541,6 @@ def _is_refused(fn: kopf.PatchFn, *, body: kopf.Body, logger: Logger) -> bool:
     return bool(added) or isinstance(fn, AddFinalizer)
 
 
-def _if_being_deleted(note: Callable[..., bool]) -> Callable[..., bool]:
-    def when(**kwargs: Any) -> bool:
-        return is_being_deleted(kwargs["body"]) and note(**kwargs)
-
-    return when
-
-
 def _lenient(filters: Mapping[str, Any]) -> dict[str, Any]:
     """The filters, with callbacks that may ask for what an event does not tell."""
 
@@ -480,20 +559,66 @@ def _lenient(filters: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _may_match(when: Callable[..., bool], kwargs: Mapping[str, Any]) -> bool:
-    """Whether a handler's `when=` holds, or cannot be known from an event.
+    """Whether a filter holds, or cannot be known from an event to hold.
 
     An event has no `old`, `new`, `diff` or `reason`. A filter that asks for one of these is taken
     to hold: then the finalizer guards an object too many rather than one too few.
     """
+    return _match(when, kwargs) is not False
+
+
+def _match(when: Callable[..., bool], kwargs: Mapping[str, Any]) -> bool | None:
+    """Whether a filter holds; None where that cannot be known from an event."""
     try:
         # None too, since `is None` is the one question that an unknown cannot notice.
         return any(when(**kwargs, **dict.fromkeys(_CHANGES, it)) for it in (_UNKNOWN, None))
     except _UnknownError:
-        return True
+        return None
 
 
-class _UnknownError(Exception):
-    """A filter has asked for something that an event does not tell."""
+class FieldFilter:
+    """A filter of a field, as Kopf applies it to handlers of changes (1.44 to 1.45).
+
+    It holds where the field is as wanted, or was so when the object was last handled.
+    """
+
+    def __init__(self, name: str | Iterable[str], value: Any) -> None:
+        self._path = tuple(name.split(".") if isinstance(name, str) else name)
+        self._wanted = value
+
+    def matches(self, settings: kopf.OperatorSettings, *, body: kopf.Body, **kwargs: Any) -> bool:
+        """Whether it holds in this cycle."""
+        kwargs["body"] = body
+        if self._is_wanted(self._found(body), kwargs):
+            return True
+        last = settings.persistence.diffbase_storage.fetch(body=body)
+        return self._is_wanted(self._found(last), kwargs)
+
+    def _found(self, where: Any) -> Any:
+        for key in self._path:
+            if not isinstance(where, Mapping) or key not in where:
+                return _ABSENT
+            where = where[key]
+        return where
+
+    def _is_wanted(self, found: Any, kwargs: Mapping[str, Any]) -> bool:
+        if self._wanted is None or self._wanted is kopf.PRESENT:
+            return found is not _ABSENT
+        if self._wanted is kopf.ABSENT:
+            return found is _ABSENT
+        if callable(self._wanted):
+            return bool(self._wanted(found, **kwargs))
+        return bool(self._wanted == found)
+
+
+_ABSENT = object()
+
+
+class _UnknownError(BaseException):
+    """A filter has asked for something that an event does not tell.
+
+    A filter that expects to fail, `except Exception`, must not take it for its own failure.
+    """
 
 
 class _Unknown:

@@ -18,6 +18,7 @@ from .patches import (
     remove_finalizer,
     replace_finalizer,
 )
+from .selectors import Selector
 from .settings import KOPF_FINALIZER, DefaultMarker, apply_identity
 from .unset import LEFT_OUT, LeftOut
 
@@ -172,6 +173,7 @@ class Finalizers:
             >>> patch.fns
             [AddFinalizer('mycompany.com/db-operator.snapshots')]
         """
+        self._watch(patch)
         name, *former = self._names(purpose)
         written = former[0] if former and self._rollout == "recognise" else name
         there = {name, *former}.intersection(finalizers_of(body_of(patch) or {}))
@@ -194,6 +196,7 @@ class Finalizers:
             >>> patch.fns
             [RemoveFinalizer('mycompany.com/db-operator.snapshots')]
         """
+        self._watch(patch)
         for name in self._names(purpose):
             remove_finalizer(patch, name)
 
@@ -239,6 +242,15 @@ class Finalizers:
         return inventory_of(
             self.on.guarded, self._dedicated.uses, former | self._dedicated.former_names
         )
+
+    def _watch(self, patch: kopf.Patch) -> None:
+        """Look after the objects of that kind, whoever's decorators the handlers there have."""
+        body = body_of(patch) or {}
+        if body.get("kind") and body.get("apiVersion"):
+            group, _, version = body["apiVersion"].rpartition("/")
+            options = (("group", group), ("version", version), ("kind", body["kind"]))
+            registry = self._registry or kopf.get_default_registry()
+            self._dedicated.watch(registry, Selector((), options))
 
     def _names(self, purpose: str | None) -> tuple[str, ...]:
         """A finalizer, and the names that it had before."""

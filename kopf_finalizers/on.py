@@ -378,6 +378,7 @@ class On:
             )
             if _needs_kopf(kind, options):
                 self.guarded.append(own)
+            self._dedicated.watch(own.registry, selector)
             if dedicated is not None:
                 self._dedicated.declare(replace(own, finalizer=dedicated), filters)
             return registered

@@ -280,6 +280,8 @@ class MergeIntoBody:
     def __call__(self, body: kopf.RawBody) -> None:
         """Change a body in place, as Kopf asks of a function on `patch.fns`."""
         _merge(cast("dict[str, Any]", body), self.patch)
+        for fn in self.patch.fns:
+            fn(body)
 
     def __repr__(self) -> str:
         return f"MergeIntoBody({dict(self.patch)})"

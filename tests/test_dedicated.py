@@ -349,6 +349,68 @@ def test_progress_in_the_status_is_stored_before_a_release() -> None:
     assert operator.calls == ["backups", "buckets", "buckets"]
 
 
+def test_release_that_waits_for_no_cleanup_goes_with_the_progress_of_others() -> None:
+    """What an `on.create` has asked for goes in a request that is sent anyway."""
+    operator = Operator()
+    operator.on.create("things", finalizer="backups")(operator.handler("created"))
+    operator.on.delete("things", finalizer="buckets")(operator.handler("buckets", LATER))
+    outcome = operator.cycle(deleted(operator.live(alive())))
+    assert outcome.finalizers() == [BUCKETS, OWN]
+    assert dict(outcome.patch) == {}
+    assert "buckets" in annotations_of(outcome.after())
+
+
+@pytest.mark.parametrize("replaced", [{}, {"labels": {"a": "b"}}, {"annotations": {}}])
+def test_progress_survives_a_handler_that_replaces_part_of_the_patch(replaced: Any) -> None:
+    """What sub-handlers have stored before that is stored again with the release."""
+    operator = Operator()
+
+    async def backups(patch: kopf.Patch, **_: Any) -> None:
+        await kopf.execute(fns=cast("Any", {"daily": operator.handler("daily")}))
+        patch["metadata"] = dict(replaced)
+
+    operator.on.delete("things", finalizer="backups", id="backups")(backups)
+    operator.on.delete("things", finalizer="buckets")(operator.handler("buckets", LATER))
+    outcome = operator.cycle(deleting(BACKUPS, BUCKETS, OWN))
+    assert set(operator.calls) == {"daily", "buckets"}
+    assert outcome.finalizers() == [BUCKETS, OWN]
+    assert outcome.patch.get("metadata", {}).get("labels") == replaced.get("labels")
+    assert annotations_of(outcome.after()) == {"backups", "backups.daily", "buckets"}
+
+
+class ByFunctions(kopf.AnnotationsProgressStorage):
+    """A storage of a user's own that writes by functions on the patch."""
+
+    def store(self, *, patch: kopf.Patch, **kwargs: Any) -> None:
+        written = kopf.Patch()
+        super().store(patch=written, **kwargs)
+
+        def write(raw: kopf.RawBody) -> None:
+            annotations = cast("Any", raw)["metadata"].setdefault("annotations", {})
+            annotations.update(written["metadata"]["annotations"])
+
+        patch.fns.append(write)
+
+
+def test_storage_may_write_by_functions() -> None:
+    """What it has put on the patch is sent, with a release and without."""
+    operator = Operator(storages=False)
+    operator.settings.persistence.progress_storage = ByFunctions(prefix=PREFIX)
+    operator.on.delete("things", finalizer="backups")(operator.handler("backups", LATER, None))
+    operator.on.delete("things", finalizer="buckets")(operator.handler("buckets", LATER))
+    body = deleting(BACKUPS, BUCKETS, OWN)
+    first = operator.cycle(body)
+    assert first.finalizers() == [BACKUPS, BUCKETS, OWN]
+    assert annotations_of(first.after()) == {"backups", "buckets"}
+    body = first.after()
+    body["metadata"]["annotations"][f"{PREFIX}/backups"] = record(purpose="delete")
+    last = operator.cycle(body)
+    assert last.finalizers() == [BUCKETS, OWN]
+    stored = last.after()["metadata"]["annotations"][f"{PREFIX}/backups"]
+    assert json.loads(stored)["success"] is True
+    assert len(last.patch.fns) == 2
+
+
 def test_finished_cleanup_is_not_called_again() -> None:
     """A cleanup whose success is stored is done; its finalizer, should it be back, goes again."""
     operator = Operator()
@@ -534,6 +596,24 @@ def test_progress_of_all_cleanups_is_purged_at_the_end() -> None:
     assert "buckets" not in annotations_of(outcome.after())
 
 
+def test_finished_sub_handlers_of_a_creation_are_none_of_a_cleanup() -> None:
+    """A function that handles both, and its sub-handlers, begin anew when the object goes."""
+    operator = Operator()
+
+    def both(reason: str, **_: Any) -> None:
+        failures = {"dns": [LATER]} if reason == "create" else {}
+        for name in ("bucket", "dns"):
+            handler = operator.handler(f"{name} {reason}", *failures.get(name, []))
+            kopf.subhandler(id=name)(handler)
+
+    operator.on.create("things", id="both")(both)
+    operator.on.delete("things", id="both", finalizer="backups")(both)
+    body = operator.cycle(operator.cycle(alive()).after()).after()
+    assert operator.calls == ["bucket create", "dns create"]
+    operator.live(deleted(body))
+    assert operator.calls[2:] == ["bucket delete", "dns delete"]
+
+
 # Leftovers: what Kopf could not send in the cycle before
 
 
@@ -560,6 +640,33 @@ def test_removal_left_over_is_dropped_when_a_handler_wants_it_again() -> None:
     operator.on.create("things", finalizer="backups")(operator.handler("h"))
     outcome = operator.cycle(alive(BACKUPS), leftover=leftover(RemoveFinalizer(BACKUPS)))
     assert outcome.finalizers() == [BACKUPS]
+
+
+@pytest.mark.parametrize("decorators", ["ours", "Kopf's"])
+@pytest.mark.parametrize("change", ["add", "remove"])
+def test_change_by_hand_that_is_left_over_keeps_no_cleanup_from_its_call(
+    decorators: str, change: str
+) -> None:
+    """Somebody deleted the object, or was faster: Kopf would wait for an event that never comes."""
+    operator = Operator()
+
+    @(
+        operator.finalizers.on.event("things")
+        if decorators == "ours"
+        else kopf.on.event("things", registry=operator.registry)
+    )
+    def by_hand(patch: kopf.Patch, **_: Any) -> None:
+        getattr(operator.finalizers, change)(patch, "backups")
+
+    kopf.on.delete("things", registry=operator.registry)(operator.handler("delete"))
+    body = alive(BACKUPS, OWN) if change == "remove" else alive(OWN)
+    left = operator.cycle(body).patch
+    assert left.fns
+    outcome = operator.cycle(deleting(OWN), leftover=leftover(*left.fns))
+    assert touched(outcome)
+    assert operator.calls == []
+    operator.cycle(outcome.after())
+    assert operator.calls == ["delete"]
 
 
 def test_addition_left_over_is_not_made_twice() -> None:
@@ -1033,6 +1140,54 @@ def test_two_operators_in_one_process_do_not_meet(late: bool) -> None:
     assert one.calls == other.calls == []
 
 
+@pytest.mark.parametrize(
+    ("kind", "wanted", "size", "changed"),
+    [
+        ("create", kopf.ABSENT, 1, None),
+        ("create", lambda size, **_: size != 1, 1, None),
+        ("update", 1, 1, 2),
+        ("update", kopf.PRESENT, 1, None),
+        ("update", lambda size, **_: size == 1, 1, 2),
+        ("update", 2, 1, 2),
+    ],
+)
+def test_finalizer_is_there_for_what_a_field_was_when_it_was_last_handled(
+    kind: str, wanted: Any, size: int, changed: int | None
+) -> None:
+    """Kopf compares both, what a field is and what it was: a handler never runs unguarded."""
+    operator = Operator()
+    seen = list[list[str]]()
+
+    def handler(body: kopf.Body, retry: int, **_: Any) -> None:
+        seen.append(list(body["metadata"]["finalizers"]))
+        if retry == 0:
+            raise kopf.TemporaryError("busy", delay=0)
+
+    operator.on.delete("things")(operator.handler("delete"))
+    on: Any = getattr(operator.on, kind)
+    on("things", field="spec.size", value=wanted, finalizer="backups")(handler)
+    body = {**alive(), "spec": {"size": size}}
+    if kind == "update":
+        body = {**operator.live(body), "spec": {"size": changed} if changed else {}}
+    for _ in range(4):
+        body = operator.cycle(body).after()
+    assert len(seen) == 2
+    assert all(BACKUPS in finalizers for finalizers in seen)
+
+
+def test_field_that_cannot_be_there_is_absent() -> None:
+    """An object without a spec has no field in it."""
+    operator = Operator()
+    on: Any = operator.on.delete
+    on("things", field=("spec", "size"), finalizer="backups")(operator.handler("one"))
+    on("things", field=["spec", "size"], value=kopf.ABSENT, finalizer="buckets")(
+        operator.handler("two")
+    )
+    body = alive(BACKUPS)
+    del body["spec"]
+    assert operator.cycle(body).finalizers() == [BUCKETS, OWN]
+
+
 def test_cleanup_of_a_field_that_has_changed_keeps_its_finalizer() -> None:
     """Kopf calls a cleanup for what a field was when the object was last handled, too."""
     operator = Operator()
@@ -1076,3 +1231,37 @@ def test_success_of_a_creation_is_no_end_of_a_cleanup() -> None:
     outcome = operator.cycle(deleting(BACKUPS, OWN, annotations=done))
     assert operator.calls == ["both"]
     assert outcome.finalizers() == []
+
+
+# More than one `Finalizers`, and other settings
+
+
+def test_two_finalizers_of_one_operator_both_observe_its_storage() -> None:
+    """Each module of a program may make one: whatever the number of cycles, each looks on once."""
+    operator, other = Operator(), Operator()
+    other.registry, other.settings = operator.registry, operator.settings
+    other.finalizers = Finalizers(operator.finalizers.identity, registry=operator.registry)
+    operator.on.delete("things", finalizer="backups")(operator.handler("backups"))
+    other.on.delete("things", finalizer="buckets")(operator.handler("buckets"))
+    operator.start()
+    other.start()
+    body = operator.live(alive())
+    storages = set[int]()
+    for _ in range(5):
+        operator.cycle(body)
+        storages.add(id(operator.settings.persistence.progress_storage))
+    assert len(storages) == 1
+    assert not operator.live(deleted(body))["metadata"].get("finalizers")
+    assert sorted(operator.calls) == ["backups", "buckets"]
+
+
+def test_settings_that_kopf_does_not_run_with_are_noticed() -> None:
+    """Without them Kopf would tell nobody that a cleanup has ended, or whose finalizer is whose."""
+    operator = Operator()
+    operator.on.delete("things", finalizer="backups")(operator.handler("backups"))
+    operator.start()
+    with pytest.raises(ConfigurationError, match="runs with other settings"):
+        cycle(operator.registry, kopf.OperatorSettings(), alive())
+    assert operator.cycle(alive()).finalizers() == [BACKUPS, OWN]
+    with pytest.raises(ConfigurationError, match=r"kopf\.run\(settings=settings\)"):
+        cycle(operator.registry, kopf.OperatorSettings(), alive())

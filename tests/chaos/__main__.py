@@ -140,7 +140,14 @@ class Chaos:
             except TimeoutError:
                 for one in api.list(self.resource.path):
                     self._violation("stuck", one)
-        wait_until(lambda: set(self.known) <= self.gone or self.failures, timeout=30)
+        try:
+            wait_until(lambda: set(self.known) <= self.gone or self.failures, timeout=30)
+        except TimeoutError as late:
+            unheard = sorted(self.known[uid] for uid in set(self.known) - self.gone)
+            self.failures.append(
+                TimeoutError(f"the watcher has not heard that they went: {unheard}")
+            )
+            self.failures.append(late)
         self.over.set()
 
     def _come_and_go(self, api: Api) -> None:
