@@ -122,6 +122,7 @@ class Chaos:
                 self.server.stop()
                 self.stop.wait(1)
                 self.server.start()
+                self._until_served()
                 self.counts["outages"] += 1
             operator = self.chance.choice(operators)
             operator.kill()
@@ -129,12 +130,36 @@ class Chaos:
             self.stop.wait(self.chance.uniform(0, 1))
             operator.start()
 
+    def _until_served(self) -> None:
+        """Wait for what an API server tells of its resources, which comes after it is ready.
+
+        Kopf (1.45) asks for it once, when it starts, and would never hear of the resource.
+        """
+        group = f"/apis/{self.resource.api_version.partition('/')[0]}"
+        with contextlib.closing(client_of(self.server)) as api:
+            wait_until(lambda: api.get(group).is_success, what=group)
+            wait_until(lambda: api.get(self.resource.path).is_success, what=self.resource.path)
+
+    def _delete(self, api: Api, name: str) -> None:
+        """Delete an object as it is read, and read it again when it has changed meanwhile.
+
+        A server that is told no version (kube-apiserver 1.20) looks for finalizers first, and then
+        removes the object also where one was stored in between: no finalizer can hold it then.
+        """
+        path = self.resource.path_to(name)
+        while (found := api.get(path)).is_success:
+            version = found.json()["metadata"]["resourceVersion"]
+            answer = api.delete(path, {"preconditions": {"resourceVersion": version}})
+            if answer.status_code != 409:
+                return
+            self.counts["deletions tried again"] += 1
+
     def _until_all_gone(self) -> None:
         """Now everybody is left alone: what is still there has to go."""
         self.stop.set()
         with contextlib.closing(client_of(self.server)) as api:
             for one in api.list(self.resource.path):
-                api.delete(self.resource.path_to(one["metadata"]["name"]))
+                self._delete(api, one["metadata"]["name"])
             try:
                 wait_until(lambda: not api.list(self.resource.path), timeout=90)
             except TimeoutError:
@@ -166,7 +191,7 @@ class Chaos:
                 alive.append(name)
             if alive and (len(alive) > 40 or self.chance.random() < 0.45):
                 name = alive.pop(self.chance.randrange(len(alive)))
-                api.delete(self.resource.path_to(name))  # or else it goes in the end
+                self._delete(api, name)
             if number >= self.objects and not alive:
                 return
             if not self.stop.is_set():
