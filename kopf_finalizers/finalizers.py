@@ -19,7 +19,7 @@ from .patches import (
     replace_finalizer,
 )
 from .selectors import Selector
-from .settings import KOPF_FINALIZER, DefaultMarker, apply_identity
+from .settings import KOPF_FINALIZER, KOPF_PREFIX, DefaultMarker, Unchanged, apply_identity, logger
 from .unset import LEFT_OUT, LeftOut
 
 
@@ -80,6 +80,16 @@ class Finalizers:
         dedicated: dict[str, tuple[str, ...]] = {}
         self._rename = None
         moves = isinstance(former_storage_prefix, str)
+        if not moves and former_storage_prefix not in (None, LEFT_OUT):
+            raise ConfigurationError(
+                f"former_storage_prefix={former_storage_prefix!r} must be the prefix of annotations"
+                f' as a string, as in former_storage_prefix="{KOPF_PREFIX}", or None.'
+            )
+        if former_is_shared and not (moves or former):
+            raise ConfigurationError(
+                "former_is_shared=True is about former names, and there are none: add"
+                f' former=["{KOPF_FINALIZER}"], or leave it out.'
+            )
         if moves or former != () or former_dedicated or rollout != "switch":
             # Imported when it is needed: most operators have no former names.
             from .renames import Rename, former_names_of
@@ -151,12 +161,25 @@ class Finalizers:
             'mycompany.com/db-operator'
         """
         registry = self._registry or kopf.get_default_registry()
+        if self._rollout == "recognise":
+            self._warn_of_new_dedicated()
         apply_identity(settings, self.identity, storages=self.storages, marker=self._marker)
         if self._marker is not None and not self.storages:
             self._marker.watch(registry)
         if self._rename is not None:
             self._rename.apply(settings, registry)
-        self._dedicated.apply(settings)
+        self._dedicated.apply(settings, Unchanged(settings, self.identity, storages=self.storages))
+
+    def _warn_of_new_dedicated(self) -> None:
+        known = self._dedicated.former_names
+        new = dict.fromkeys(use.finalizer for use in self._dedicated.uses)
+        if unknown := [name for name in new if name not in known]:
+            logger.warning(
+                "The release before this one knows nothing of %s: after a rollback to it, objects"
+                " that carry one of these hang when they are deleted. Give cleanups dedicated"
+                " finalizers when the rename is done, in a release without rollout=.",
+                ", ".join(unknown),
+            )
 
     def add(self, patch: kopf.Patch, purpose: str | None = None) -> None:
         """Put one of the operator's own finalizers on an object, through a handler's patch.
@@ -164,8 +187,14 @@ class Finalizers:
         See `add_finalizer`. A finalizer that a handler has declared with `finalizer=` needs no such
         call. One that is added by hand must be removed by hand.
 
+        Without a purpose it is the operator's finalizer, which Kopf puts on and takes off itself.
+        It is assumed that the operator has no handlers for such objects, or one that needs that
+        finalizer: else Kopf takes it off whenever it sees it, and a handler that puts it on again
+        each time never ends. So give a purpose in handlers.
+
         Raises:
-            ConfigurationError: As `add_finalizer` and `name_for`.
+            ConfigurationError: As `add_finalizer` and `name_for`; or there is no purpose, and the
+                operator has said that it only watches.
 
         Example:
             >>> patch = kopf.Patch()
@@ -173,6 +202,12 @@ class Finalizers:
             >>> patch.fns
             [AddFinalizer('mycompany.com/db-operator.snapshots')]
         """
+        if purpose is None and self.watches_only:
+            raise ConfigurationError(
+                f"{self.name} was configured with finalizer=None, as an operator that only watches:"
+                " Kopf takes its finalizer off every object, and would do so each time that this"
+                ' puts it on. Give a purpose, as in finalizers.add(patch, "snapshots").'
+            )
         self._watch(patch)
         name, *former = self._names(purpose)
         written = former[0] if former and self._rollout == "recognise" else name
@@ -185,7 +220,8 @@ class Finalizers:
     def remove(self, patch: kopf.Patch, purpose: str | None = None) -> None:
         """Take one of the operator's own finalizers off an object, through a handler's patch.
 
-        See `remove_finalizer`. Its former names go with it.
+        See `remove_finalizer`. Its former names go with it. Without a purpose, what is said of
+        `add` holds: where a handler needs the operator's finalizer, Kopf puts it on again.
 
         Raises:
             ConfigurationError: As `remove_finalizer` and `name_for`.

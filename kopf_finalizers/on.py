@@ -129,6 +129,8 @@ class On:
         self._registry = registry
         # The handlers for which Kopf puts the operator's own finalizer on, and those guarded by it.
         self.guarded = list[Use]()
+        # All cleanups, under the finalizers that they are given.
+        self._cleanups = list[Use]()
 
     def create(
         self,
@@ -378,12 +380,34 @@ class On:
             )
             if _needs_kopf(kind, options):
                 self.guarded.append(own)
+            if kind == "delete":
+                self._refuse_shared_id(replace(own, finalizer=dedicated or ""))
             self._dedicated.watch(own.registry, selector)
             if dedicated is not None:
                 self._dedicated.declare(replace(own, finalizer=dedicated), filters)
             return registered
 
         return decorate
+
+    def _refuse_shared_id(self, cleanup: Use) -> None:
+        """Two functions with one id are one handler to Kopf: what one has done, both have.
+
+        Raises:
+            ConfigurationError: A dedicated finalizer would be released by another one's success.
+        """
+        for other in self._cleanups:
+            if (
+                other.handler_id == cleanup.handler_id
+                and (other.finalizer or cleanup.finalizer)
+                and cleanup.meets(other)
+            ):
+                raise ConfigurationError(
+                    f'Two cleanups of {cleanup.selector} have the id "{cleanup.handler_id}", by'
+                    " which Kopf knows how far each has come: once one has succeeded, the other"
+                    " would not be called, and its finalizer would go. Give one of the functions"
+                    ' another name, or give it one: id="...".'
+                )
+        self._cleanups.append(cleanup)
 
     def _registering(
         self, kind: str, args: tuple[ResourceArg, ...], options: Mapping[str, Any]

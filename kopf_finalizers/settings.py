@@ -116,3 +116,53 @@ class _WatchfulDiffBaseStorage(kopf.AnnotationsDiffBaseStorage):
     def fetch(self, *, body: kopf.Body) -> kopf.BodyEssence | None:
         self._marker.look_at(body)
         return super().fetch(body=body)
+
+
+class Unchanged:
+    """Warns where somebody has set anew what the identity has set: then it is only half in force.
+
+    Operators that had names of their own set them in a startup handler, which comes after the one
+    of `configure`, and are left with both.
+    """
+
+    def __init__(
+        self, settings: kopf.OperatorSettings, identity: OperatorIdentity, *, storages: bool
+    ) -> None:
+        self._settings = settings
+        self._identity = identity
+        self._finalizer = settings.persistence.finalizer
+        self._diffbase = settings.persistence.diffbase_storage if storages else None
+        self._warned = False
+
+    def check(self) -> None:
+        """Look at the settings as they are now; warn once."""
+        persistence = self._settings.persistence
+        if self._warned:
+            return
+        changed = [
+            name
+            for name, is_changed in [
+                ("finalizer", not _is_same(persistence.finalizer, self._finalizer)),
+                (
+                    "diffbase_storage",
+                    self._diffbase is not None
+                    and persistence.diffbase_storage is not self._diffbase,
+                ),
+            ]
+            if is_changed
+        ]
+        if changed:
+            self._warned = True
+            logger.warning(
+                "%s was set after the identity %s was applied, and is what counts now. Remove the"
+                " line that sets it: the identity sets all three, or with storages=False the"
+                " finalizer alone. What the operator had before goes into former= and"
+                " former_storage_prefix=.",
+                " and ".join(f"settings.persistence.{name}" for name in changed),
+                self._identity.finalizer,
+            )
+
+
+def _is_same(one: str, other: str) -> bool:
+    """Whether it is the same name and recognises the same: one with former names equals these."""
+    return type(one) is type(other) and str.__str__(one) == str.__str__(other)

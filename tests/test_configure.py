@@ -307,3 +307,15 @@ def test_every_public_name_is_there() -> None:
     """All that the package promises can be imported from it, and is promised once."""
     assert all(hasattr(kopf_finalizers, name) for name in kopf_finalizers.__all__)
     assert len(set(kopf_finalizers.__all__)) == len(kopf_finalizers.__all__)
+
+
+def test_operator_that_only_watches_cannot_put_its_own_finalizer_on_by_hand() -> None:
+    """Kopf would take it off each time; one with a purpose is left alone."""
+    finalizers = configure(
+        "mycompany.com", "viewer", finalizer=None, registry=kopf.OperatorRegistry()
+    )
+    patch = kopf.Patch()
+    with pytest.raises(ConfigurationError, match=r'finalizers\.add\(patch, "snapshots"\)'):
+        finalizers.add(patch)
+    finalizers.add(patch, "snapshots")
+    assert len(patch.fns) == 1

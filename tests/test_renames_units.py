@@ -389,6 +389,8 @@ def test_an_identity_that_is_applied_again_does_everything_once(
     ("options", "words"),
     [
         ({"former": KOPF}, "must be a list of names"),
+        ({"former_is_shared": True}, "there are none"),
+        ({"former": ["old.org/f"], "former_storage_prefix": 4}, "former_storage_prefix=4 must be"),
         ({"former_dedicated": {"backups": OLD_BACKUPS}}, "must be a list of names"),
         ({"former": [KOPF], "rollout": "canary"}, 'rollout="canary" is not known'),
         ({"former": [NEW]}, "is the new name too"),
@@ -1413,3 +1415,18 @@ def test_what_is_put_on_by_hand_has_one_name_in_each_release(
     patch = kopf.Patch(body=kopf.Body(cast("Any", both)))
     finalizers.remove(patch, "backups")
     assert finalizers_of(after(both, patch)) == [OTHER]
+
+
+@pytest.mark.parametrize(("rollout", "warned"), [("recognise", True), ("switch", False)])
+def test_dedicated_finalizer_that_a_rollback_would_not_know_is_warned_about(
+    rollout: str, warned: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The release before release one has never heard of it; of one that had a name, it has."""
+    registry = kopf.OperatorRegistry()
+    options: dict[str, Any] = {"former": [KOPF], "former_dedicated": {"backups": [OLD_BACKUPS]}}
+    finalizers = Finalizers(IDENTITY, registry=registry, rollout=cast("Any", rollout), **options)
+    finalizers.on.delete("things", finalizer="backups", id="known")(lambda **_: None)
+    finalizers.on.delete("things", finalizer="dns", id="new")(lambda **_: None)
+    finalizers.apply(kopf.OperatorSettings())
+    warnings = [record.getMessage() for record in caplog.records]
+    assert [f"knows nothing of {NEW}.dns:" in warning for warning in warnings] == [True] * warned

@@ -307,3 +307,57 @@ def test_identity_that_is_applied_again_warns_once(caplog: pytest.LogCaptureFixt
         cycle(registry, settings, dict(body_with(KOPF_FINALIZER)))
     assert len(warnings_of(caplog)) == 1
     assert len(registry._watching.get_all_handlers()) == 1
+
+
+# What is set anew
+
+
+def looked_at(settings: kopf.OperatorSettings, registry: kopf.OperatorRegistry) -> None:
+    for _ in range(2):
+        cycle(registry, settings, dict(body_with()))
+
+
+def an_operator(**options: Any) -> tuple[kopf.OperatorSettings, kopf.OperatorRegistry]:
+    registry, settings = kopf.OperatorRegistry(), kopf.OperatorSettings()
+    finalizers = Finalizers(IDENTITY, registry=registry, **options)
+    finalizers.on.delete("things")(lambda **_: None)
+    finalizers.apply(settings)
+    return settings, registry
+
+
+@pytest.mark.parametrize("options", [{}, {"storages": False}, {"former": ["old.org/f"]}])
+@pytest.mark.parametrize("name", ["other.org/f", "old.org/f"])
+def test_finalizer_that_is_set_anew_is_warned_about(
+    name: str, options: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A startup handler of before the adoption comes after the identity is applied: once."""
+    options = {"former_storage_prefix": None, **options} if "former" in options else options
+    settings, registry = an_operator(**options)
+    settings.persistence.finalizer = name
+    looked_at(settings, registry)
+    (warning,) = warnings_of(caplog)
+    assert warning.startswith("settings.persistence.finalizer was set after the identity")
+    assert "mycompany.com/db-operator" in warning
+
+
+def test_storage_that_is_set_anew_is_warned_about(caplog: pytest.LogCaptureFixture) -> None:
+    """With the storages of before, `on.create` would be called again for every object."""
+    settings, registry = an_operator()
+    settings.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(prefix="old.org")
+    settings.persistence.finalizer = "old.org/f"
+    looked_at(settings, registry)
+    (warning,) = warnings_of(caplog)
+    assert "settings.persistence.finalizer and settings.persistence.diffbase_storage was" in warning
+
+
+@pytest.mark.parametrize("storages", [True, False])
+def test_what_is_set_to_the_same_or_left_to_the_operator_is_not_warned_about(
+    storages: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The same name changes nothing, and with `storages=False` the storages are the operator's."""
+    settings, registry = an_operator(storages=storages)
+    settings.persistence.finalizer = "mycompany.com/" + "db-operator"
+    if not storages:
+        settings.persistence.diffbase_storage = kopf.StatusDiffBaseStorage()
+    looked_at(settings, registry)
+    assert warnings_of(caplog) == []
