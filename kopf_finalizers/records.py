@@ -131,24 +131,27 @@ class Records:
         self, key: kopf.HandlerId, body: kopf.Body, places: Iterable[Place]
     ) -> kopf.ProgressRecord | None:
         """How far a handler has come, as far as it is in one of these places."""
-        former_comes_first = False
+        first: Place | None = None
         for place in places:
             record = place.progress.fetch(key=key, body=body)
-            if record is None:
-                former_comes_first = place is self.former
-            elif not (former_comes_first and self._is_superseded(record, body)):
+            superseded = first is not None and self._is_superseded(record, body, first)
+            if record is not None and not superseded:
                 return record
+            first = first or place
         return None
 
-    def _is_superseded(self, record: kopf.ProgressRecord, body: kopf.Body) -> bool:
-        """Whether a release that knows the former place alone has begun something else since.
+    def _is_superseded(
+        self, record: kopf.ProgressRecord | None, body: kopf.Body, first: Place
+    ) -> bool:
+        """Whether something else was begun since, which is in the place that is read first.
 
-        It may have been rolled back to while an object was created, say, and have begun to clean up
-        after it. Kopf would forget what is done of that if it saw that the creation is not.
+        A release that knows the former place alone may have begun to clean up after a creation
+        that was cut short; and where the former place is shared, nothing old is cleared there. Kopf
+        would forget what is done of the cleanup if it saw that the creation is not.
         """
-        found = (self.former.progress.fetch(key=key, body=body) for key in self._keys(body))
-        purposes = {former.get("purpose") for former in found if former is not None}
-        return bool(purposes) and record.get("purpose") not in purposes
+        found = (first.progress.fetch(key=key, body=body) for key in self._keys(body))
+        purposes = {one.get("purpose") for one in found if one is not None}
+        return bool(purposes) and record is not None and record.get("purpose") not in purposes
 
     def move(
         self, body: kopf.Body, patch: kopf.Patch, *, believed: bool, unfinished: bool = True
@@ -165,6 +168,8 @@ class Records:
     def _leave_former(
         self, body: kopf.Body, patch: kopf.Patch, *, believed: bool, unfinished: bool
     ) -> None:
+        if self.shared and not unfinished:
+            return  # or the last state would part from what is in flight, and nobody would read it
         clears = not self.shared
         left = self._left_behind(body) if clears else {}
         if left and left.keys() <= patch.metadata.annotations.keys():
@@ -238,7 +243,13 @@ class Records:
 
     def _keys(self, body: kopf.Body) -> list[kopf.HandlerId]:
         """The handlers of the operator and their sub-handlers, of all levels."""
-        keys: list[Any] = list(dict.fromkeys(self._handler_ids()))
+        return self.with_sub_handlers(self._handler_ids(), body)
+
+    def with_sub_handlers(
+        self, handler_ids: Iterable[str], body: kopf.Body
+    ) -> list[kopf.HandlerId]:
+        """Handlers and their sub-handlers, as far as either place knows them."""
+        keys: list[Any] = list(dict.fromkeys(handler_ids))
         for key in keys:  # it grows meanwhile
             for place in (self.former, self.own):
                 record = place.progress.fetch(key=key, body=body)
@@ -302,8 +313,10 @@ class ProgressInBothPlaces(kopf.MultiProgressStorage):
 
     def purge(self, *, key: kopf.HandlerId, body: kopf.Body, patch: kopf.Patch) -> None:
         """Forget how far a handler has come."""
-        self._records.own.progress.purge(key=key, body=body, patch=patch)
-        self._purge_former(key, body, patch)
+        # Kopf knows the sub-handlers of the record that it was shown. A rollback may leave others.
+        for one in self._records.with_sub_handlers([key], body):
+            self._records.own.progress.purge(key=one, body=body, patch=patch)
+            self._purge_former(one, body, patch)
 
     def _purge_former(self, key: kopf.HandlerId, body: kopf.Body, patch: kopf.Patch) -> None:
         records = self._records

@@ -713,6 +713,90 @@ def test_progress_that_a_rollback_has_left_in_the_own_place_is_not_taken_up() ->
         assert sorted(again.calls) == [(h, n) for h in ("another", "update") for n in (0, 1)]
 
 
+class Busy(Operator):
+    """An operator with two handlers of each kind, of which the second is busy for a while."""
+
+    def __init__(self, busy: str = "", **options: Any) -> None:
+        super().__init__(handlers="", **options)
+        for kind, name in itertools.product(["create", "update", "delete"], ["one", "two"]):
+            is_busy = name == "two" and kind in busy.split()
+            handler = self.noting_unless(f"{kind} {name}", is_busy=is_busy)
+            getattr(kopf.on, kind)("things", id=f"{kind}_{name}", registry=self.registry)(handler)
+
+    def noting_unless(self, what: str, *, is_busy: bool) -> Callable[..., None]:
+        def handler(retry: int, **_: Any) -> None:
+            self.calls.append((what, retry))
+            if is_busy:
+                raise kopf.TemporaryError("busy", delay=0)
+
+        return handler
+
+
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("rollout", ROLLOUTS)
+@pytest.mark.parametrize("kind", ["create", "update", "delete"])
+def test_what_is_in_flight_goes_on_and_what_is_done_stays_done(
+    kind: str, rollout: str, shared: bool
+) -> None:
+    """Whether or not another operator keeps records in the former place."""
+    body = thing(KOPF) if kind == "create" else handled_by_plain_kopf(KOPF)
+    body = {"update": edited, "delete": deleted}.get(kind, dict)(body)
+    plain = Busy(busy=kind)
+    body = plain.step(body)
+    assert plain.calls == [(f"{kind} one", 0), (f"{kind} two", 0)]
+    options: dict[str, Any] = {"former": [KOPF], "rollout": rollout, "former_is_shared": shared}
+    busy, ready = Busy(busy=kind, **options), Busy(**options)
+    body = busy.step(busy.step(body))
+    ready.settle(body)
+    calls = busy.calls + ready.calls
+    assert calls == [(f"{kind} two", number) for number in range(1, len(calls) + 1)]
+    assert len(ready.calls) == 1
+
+
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("rollout", ROLLOUTS)
+@pytest.mark.parametrize("kind", ["create", "update"])
+@pytest.mark.parametrize("met", [False, True])
+def test_a_deletion_in_the_middle_of_something_else_is_handled_once(
+    kind: str, rollout: str, shared: bool, met: bool
+) -> None:
+    """Deleted while the operator was down, or after this release has gone on with the other."""
+    body = thing(KOPF) if kind == "create" else edited(handled_by_plain_kopf(KOPF))
+    body = Busy(busy=kind).step(body)
+    options: dict[str, Any] = {"former": [KOPF], "rollout": rollout, "former_is_shared": shared}
+    busy, ready = Busy(busy=f"{kind} delete", **options), Busy(**options)
+    if met:
+        body = busy.step(body)
+        busy.calls.clear()
+    body = deleted(body)
+    for _ in range(3):
+        body = busy.step(body)
+    assert finalizers_of(ready.settle(body)) == []
+    calls = busy.calls + ready.calls
+    assert [number for what, number in calls if what == "delete one"] == [0]
+    numbers = [number for what, number in calls if what == "delete two"]
+    assert numbers == list(range(len(numbers)))
+    assert not [what for what, _ in calls if not what.startswith("delete")]
+
+
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("rollout", ROLLOUTS)
+@pytest.mark.parametrize("kind", ["create", "update"])
+def test_a_cleanup_that_waits_is_not_called_before_its_time(
+    kind: str, rollout: str, shared: bool
+) -> None:
+    """Also where what it has cut short is still in the former place, since that is shared."""
+    body = thing(KOPF) if kind == "create" else edited(handled_by_plain_kopf(KOPF))
+    plain = Operator()
+    plain.failing = kopf.TemporaryError("busy", delay=0)
+    body = deleted(plain.step(body))
+    operator = Operator(former=[KOPF], rollout=cast("Any", rollout), former_is_shared=shared)
+    operator.failing = kopf.TemporaryError("not yet", delay=3600)
+    for _ in range(5):
+        body = operator.step(body)
+    assert operator.calls == [("delete", 0)]
+
+
 @pytest.mark.parametrize("rollout", ROLLOUTS)
 def test_a_creation_cut_short_does_not_undo_the_deletion_that_a_rollback_has_begun(
     rollout: str,
@@ -810,6 +894,42 @@ def test_a_cleanup_that_waits_is_given_back_on_the_way_back() -> None:
     assert plain.cycle(body).delays[0] > 3000
     assert switching.calls == [("delete", 0)]
     assert back.calls == plain.calls == []
+
+
+def test_nothing_is_left_of_sub_handlers_that_a_rollback_has_replaced() -> None:
+    """One that is taken away and comes back is called, whatever was done of it before."""
+    calls = list[str]()
+
+    def release(busy: str = "", **options: Any) -> Operator:
+        made = Operator(handlers="delete", **options)
+
+        def items(spec: kopf.Spec, **_: Any) -> None:
+            for item in spec["items"]:
+
+                def handle(item: str = item, **_: Any) -> None:
+                    calls.append(item)
+                    if item == busy:
+                        raise kopf.TemporaryError("busy", delay=0)
+
+                kopf.subhandler(id=item)(handle)
+
+        kopf.on.update("things", id="items", registry=made.registry)(items)
+        return made
+
+    def with_items(body: dict[str, Any], *items: str) -> dict[str, Any]:
+        return {**body, "spec": {"items": list(items)}}
+
+    one: dict[str, Any] = {"former": [KOPF], "rollout": "recognise"}
+    body = with_items(handled_by_plain_kopf(KOPF), "gone", "busy")
+    body = release(busy="busy", **one).step(body)
+    assert calls == ["gone", "busy"]
+    body = release().settle(body)
+    body = release(**one).settle(with_items(body, "busy"))
+    body = release(former=[KOPF]).settle(body)
+    assert not [key for key in annotations_of(body) if "items" in key]
+    calls.clear()
+    release(former=()).settle(with_items(body, "gone", "busy"))
+    assert sorted(calls) == ["busy", "gone"]
 
 
 def test_sub_handlers_go_on_where_they_were() -> None:
