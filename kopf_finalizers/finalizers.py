@@ -50,6 +50,30 @@ class Finalizers:
         'mycompany.com/db-operator'
     """
 
+    identity: OperatorIdentity
+    """Who the operator is: `identity.storage_prefix` is the prefix of its annotations.
+
+    Example:
+        >>> finalizers.identity.storage_prefix
+        'db-operator.mycompany.com'
+    """
+
+    storages: bool
+    """Whether the identity sets the storages, too.
+
+    Example:
+        >>> finalizers.storages
+        True
+    """
+
+    watches_only: bool
+    """Whether the operator has said that it needs no finalizer.
+
+    Example:
+        >>> finalizers.watches_only
+        False
+    """
+
     on: On
     """The decorators: `create`, `resume`, `update`, `delete`, `field`, `event`, `daemon`, `timer`.
 
@@ -76,7 +100,7 @@ class Finalizers:
         self.watches_only = watches_only
         self._registry = registry
         self._rollout = rollout
-        former = tuple(former) if not isinstance(former, str) else former
+        former = _listed("former", former)
         dedicated: dict[str, tuple[str, ...]] = {}
         self._rename = None
         moves = isinstance(former_storage_prefix, str)
@@ -94,7 +118,9 @@ class Finalizers:
             # Imported when it is needed: most operators have no former names.
             from .renames import Rename, former_names_of
 
-            dedicated = former_names_of(identity, former_dedicated or {}, rollout, taken=former)
+            dedicated = former_names_of(
+                identity, _dedicated(former_dedicated), rollout, taken=former
+            )
             self._rename = Rename.checked(
                 identity,
                 former=former,
@@ -364,11 +390,8 @@ def configure(
     options: dict[str, Any] = {
         "storages": storages,
         "watches_only": watches_only,
-        "former": tuple(former) if not isinstance(former, str) else former,
-        "former_dedicated": {
-            purpose: those if isinstance(those, str) else tuple(those)
-            for purpose, those in (former_dedicated or {}).items()
-        },
+        "former": _listed("former", former),
+        "former_dedicated": _dedicated(former_dedicated),
         "rollout": rollout,
         "former_storage_prefix": former_storage_prefix,
         "former_is_shared": former_is_shared,
@@ -386,12 +409,33 @@ def configure(
             " and pass what it returns to the other modules; two operators in one process need a"
             " registry= each."
         )
-    if known_options != options:
+    others = [key for key in options if options[key] != known_options[key]]
+    if others:
+        names = ", ".join("finalizer=" if key == "watches_only" else f"{key}=" for key in others)
         raise ConfigurationError(
-            f"{finalizers.name} is already configured with other options: call configure() with"
-            " the same arguments everywhere, or once."
+            f"{finalizers.name} is already configured with other options ({names}): call"
+            " configure() with the same arguments everywhere, or once."
         )
     return finalizers
+
+
+def _listed(what: str, names: object) -> tuple[str, ...]:
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        raise ConfigurationError(
+            f'{what}={names!r} must be a list of names, as in {what}=["{KOPF_FINALIZER}"].'
+        )
+    return tuple(names)
+
+
+def _dedicated(former: object) -> dict[str, tuple[str, ...]]:
+    if former is None:
+        return {}
+    if not isinstance(former, Mapping):
+        raise ConfigurationError(
+            f"former_dedicated={former!r} must have for each purpose the names that it had, as in"
+            ' former_dedicated={"backups": ["mycompany.com/old-backups"]}.'
+        )
+    return {key: _listed(f"former_dedicated[{key!r}]", those) for key, those in former.items()}
 
 
 def configured_in(registry: kopf.OperatorRegistry) -> Finalizers | None:
@@ -409,6 +453,11 @@ def _identity(
                 f'name="{name}" fills in a template, and there is none: add'
                 ' finalizer="mycompany.com/operator-{name}", or write operator= in its place.'
             )
+        if domain is not None and "/" in str(domain) and operator is None:
+            raise ConfigurationError(
+                f'"{domain}" is a whole finalizer, where a domain is asked for: write'
+                f' configure(finalizer="{domain}").'
+            )
         if domain is None or operator is None:
             missing = "domain=" if domain is None else "operator="
             raise ConfigurationError(
@@ -416,6 +465,12 @@ def _identity(
                 ' configure(domain="mycompany.com", operator="db-operator").'
             )
         return OperatorIdentity.checked(domain=domain, operator=operator)
+    if not isinstance(finalizer, str):
+        raise ConfigurationError(
+            f"finalizer={finalizer!r}: a whole finalizer or a template of one is a string, as in"
+            ' finalizer="mycompany.com/operator-{name}"; for an operator that only watches it is'
+            " None, beside domain= and operator=."
+        )
     if domain is not None or operator is not None:
         raise ConfigurationError(
             f'finalizer="{finalizer}" stands in place of domain= and operator=: leave these two'

@@ -359,10 +359,15 @@ class OperatorIdentity(BaseModel):
             return self._own_full_name(check_finalizer(purpose))
         name = f"{self.operator}.{check_purpose(purpose)}"
         if len(name) > MAX_NAME:
+            room = MAX_NAME - len(self.operator) - 1
             raise ConfigurationError(
                 f'The purpose "{purpose}" makes a finalizer of {len(name)} characters after the'
-                f' slash, "{name}": Kubernetes allows {MAX_NAME}. Use a purpose of at most'
-                f" {MAX_NAME - len(self.operator) - 1} characters."
+                f' slash, "{name}": Kubernetes allows {MAX_NAME}. Use '
+                + (
+                    f"a purpose of at most {room} characters."
+                    if room > 0
+                    else "a shorter operator name, or a full name in your domain as the finalizer."
+                )
             )
         return f"{self.domain}/{name}"
 

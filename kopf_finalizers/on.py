@@ -457,3 +457,15 @@ def _kopf_id(fn: Callable[..., Any]) -> str | None:
 def _field_suffix(field: str | tuple[str, ...] | list[str] | None) -> list[str]:
     """What Kopf adds to the id of a handler of a field."""
     return [field if isinstance(field, str) else ".".join(field)] if field else []
+
+
+def __getattr__(name: str) -> Any:
+    """Tell whoever looks for a decorator here, as in `kopf.on`, where it is."""
+    told = f"module {__name__!r} has no attribute {name!r}"
+    if name in vars(On):
+        told += (
+            ": the decorators belong to one operator. Write finalizers ="
+            ' kopf_finalizers.configure(domain="mycompany.com", operator="db-operator"), and then'
+            f" @finalizers.on.{name}(...)."
+        )
+    raise AttributeError(told)

@@ -170,10 +170,6 @@ def former_names(name: str, former: Iterable[str], rollout: str) -> tuple[str, .
             f'rollout="{rollout}" is not known: use "recognise" in the first release of a rename,'
             ' "switch" in the second, and leave former= out in the third.'
         )
-    if isinstance(former, str):
-        raise ConfigurationError(
-            f'former="{former}" must be a list of names, as in former=["{former}"].'
-        )
     names = tuple(check_finalizer(one) for one in former)
     if name in names:
         raise ConfigurationError(
@@ -244,13 +240,22 @@ def _checked_prefix(
             f'former_storage_prefix="{prefix}" goes with storages that this library sets: leave'
             " storages=False out, or this prefix where the operator keeps its own storages."
         )
-    check_finalizer(f"{prefix}/name")
-    if len(prefix) > MAX_STORAGE_PREFIX or prefix == identity.storage_prefix:
-        raise ConfigurationError(
-            f'former_storage_prefix="{prefix}" is longer than Kopf takes ({MAX_STORAGE_PREFIX}'
-            " characters), or is where the records are to go."
+    try:
+        check_finalizer(f"{prefix}/name")
+    except ConfigurationError:
+        refused = "is no prefix that an annotation can have: it is a domain, without a slash"
+    else:
+        if len(prefix) <= MAX_STORAGE_PREFIX and prefix != identity.storage_prefix:
+            return prefix
+        refused = (
+            "is where the records are to go: it is about where they were"
+            if prefix == identity.storage_prefix
+            else f"has {len(prefix)} characters, and Kopf takes {MAX_STORAGE_PREFIX}"
         )
-    return prefix
+    raise ConfigurationError(
+        f'former_storage_prefix="{prefix}" {refused}. Look at the annotations of an object, as in'
+        f' "{KOPF_PREFIX}/last-handled-configuration", and give what stands before the slash.'
+    )
 
 
 class RecognisedFinalizer(str):

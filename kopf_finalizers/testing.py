@@ -54,6 +54,11 @@ class LoggedRequest:
         path: The path without the query.
         content_type: What the body was said to be; empty if there was none.
         status: The status of the answer.
+
+    Example:
+        >>> from kopf_finalizers.testing import LoggedRequest
+        >>> LoggedRequest("GET", "/api/v1/namespaces", content_type="", status=200).path
+        '/api/v1/namespaces'
     """
 
     method: str
@@ -121,12 +126,26 @@ class ApiServer:
 
     @property
     def url(self) -> str:
-        """Where the server is, such as `http://127.0.0.1:41234`."""
+        """Where the server is, such as `http://127.0.0.1:41234`.
+
+        Example:
+            >>> from kopf_finalizers.testing import ApiServer
+            >>> with ApiServer() as server:
+            ...     print(server.url.rpartition(":")[0])
+            http://127.0.0.1
+        """
         return _started(self._url)
 
     @property
     def kubeconfig(self) -> Path:
-        """A kubeconfig file that leads to this server; it is removed when the server stops."""
+        """A kubeconfig file that leads to this server; it is removed when the server stops.
+
+        Example:
+            >>> from kopf_finalizers.testing import ApiServer
+            >>> with ApiServer() as server:
+            ...     print(server.kubeconfig.name)
+            kubeconfig
+        """
         return _started(self._kubeconfig)
 
     @property
@@ -135,6 +154,13 @@ class ApiServer:
 
         A watch is there from its start. What `call` and `define` ask is not, so that a test can
         tell what an operator has sent: nothing, say.
+
+        Example:
+            >>> from kopf_finalizers.testing import ApiServer
+            >>> with ApiServer() as server:
+            ...     _ = server.call("GET", "/api/v1/namespaces")
+            ...     print([one.path for one in server.requests if one.method == "PATCH"])
+            []
         """
         return list(self._requests)
 
@@ -174,6 +200,13 @@ class ApiServer:
 
         Raises:
             ApiError: There is such a definition already, or it is not a good one.
+
+        Example:
+            >>> from kopf_finalizers.testing import ApiServer
+            >>> with ApiServer() as server:
+            ...     server.define("mycompany.com", "v1", "databases", kind="Database")
+            ...     server.call("GET", "/apis/mycompany.com/v1/databases")["items"]
+            []
         """
         definition = custom_resource_definition(
             group, version, plural, kind=kind, namespaced=namespaced, status=status
@@ -302,7 +335,12 @@ class ApiServer:
 
 @pytest.fixture
 def api_server() -> Iterator[ApiServer]:
-    """An `ApiServer` for one test."""
+    """An `ApiServer` for one test.
+
+    Example:
+        >>> def test_nothing_is_sent_for_nothing(api_server):
+        ...     assert api_server.requests == []
+    """
     with ApiServer() as server:
         yield server
 

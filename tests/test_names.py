@@ -286,6 +286,13 @@ def test_str_subclasses_count_as_their_value_and_leave_as_plain_strings() -> Non
             assert type(name) is str
 
 
+def test_operator_name_that_leaves_no_room_for_a_purpose_is_told_so() -> None:
+    """No purpose would do, so it is no help to ask for a shorter one."""
+    identity = OperatorIdentity(domain="mycompany.com", operator="o" * 63)
+    with pytest.raises(ConfigurationError, match="Use a shorter operator name, or a full name"):
+        identity.finalizer_for("p")
+
+
 @pytest.mark.parametrize(
     ("purpose", "said"),
     [

@@ -10,6 +10,7 @@ import kopf
 import pytest
 
 from kopf_finalizers import ConfigurationError, Finalizers, OperatorIdentity
+from kopf_finalizers import on as decorators
 from kopf_finalizers.unset import LEFT_OUT
 
 IDENTITY = OperatorIdentity(domain="mycompany.com", operator="db-operator")
@@ -582,3 +583,12 @@ def test_file_that_is_loaded_again_may_declare_its_cleanups_again() -> None:
         finalizers.on.delete("things", finalizer="backups")(cleanup_named("cleanup"))
     with pytest.raises(ConfigurationError, match="already waits for the cleanup"):
         finalizers.on.delete("things", finalizer="backups", id="y")(cleanup_named("cleanup"))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_decorators_that_are_looked_for_in_the_module_are_told_of(kind: str) -> None:
+    """`kopf_finalizers.on` is natural to write beside `kopf.on`, and belongs to no operator."""
+    with pytest.raises(AttributeError, match=rf"Write finalizers = .*@finalizers\.on\.{kind}"):
+        getattr(decorators, kind)
+    with pytest.raises(AttributeError, match=r"has no attribute 'nosuch'$"):
+        _ = cast("Any", decorators).nosuch

@@ -28,7 +28,7 @@ from kopf_finalizers.on import On
 from kopf_finalizers.testing import ApiServer
 
 from .operators import OperatorProcess
-from .servers import Api, KubeApiServer, Resource, Server, client_of, wait_until
+from .servers import CRDS, Api, KubeApiServer, Resource, Server, client_of, wait_until
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -225,15 +225,45 @@ def test_the_role_is_enough_and_no_verb_too_many(
         body = api.create(databases.path, databases.body("a")).raise_for_status().json()
         api.client.headers["Impersonate-User"] = "db-operator"
         add = kopf_finalizers.json_patch(body, add="mycompany.com/db-operator")
+        event = {
+            "metadata": {"generateName": "a-", "namespace": "default"},
+            "involvedObject": {"namespace": "default"},
+        }
         wait_until(lambda: api.get(databases.path).status_code == 200)  # rights take a moment
         answer = api.json_patch(databases.path_to("a"), add).raise_for_status()
         remove = kopf_finalizers.json_patch(answer.json(), remove="mycompany.com/db-operator")
         assert api.json_patch(databases.path_to("a"), remove).status_code == 200
-        with api.watching(databases.path):
-            pass
+        for path in (databases.path, "/api/v1/namespaces", CRDS):
+            with api.watching(path):
+                pass
+        status = {"status": {"size": 1}}
+        api.merge_patch(databases.path_to("a", "status"), status).raise_for_status()
+        api.create("/api/v1/namespaces/default/events", event).raise_for_status()
         assert api.get(databases.path_to("a")).status_code == 403
         api.client.headers["Impersonate-User"] = "somebody-else"
         assert api.json_patch(databases.path_to("a"), add).status_code == 403
+
+
+def to_try_it_on() -> tuple[Any, Any]:
+    """The definition and the object of the first page."""
+    definition, thing = [yaml.safe_load(block) for block in blocks_of("start.md", "yaml")[-2:]]
+    return definition, thing
+
+
+def test_the_resource_to_try_it_on_can_be_had(api_server: ApiServer) -> None:
+    """With the definition of the first page, its object is taken as it stands."""
+    definition, thing = to_try_it_on()
+    api_server.call("POST", CRDS, definition)
+    databases = "/apis/mycompany.com/v1/namespaces/default/databases"
+    assert api_server.call("POST", databases, thing)["spec"] == {"size": 1}
+
+
+def test_the_resource_to_try_it_on_is_one_to_a_real_server(real_server: KubeApiServer) -> None:
+    """A real API server looks at more of a definition."""
+    definition, _ = to_try_it_on()
+    with contextlib.closing(client_of(real_server)) as api:
+        path = f"{CRDS}?dryRun=All"
+        assert api.create(path, definition).status_code in (201, 409)  # 409: it is there already
 
 
 # The reference
@@ -273,7 +303,14 @@ def test_every_public_name_has_a_docstring_with_an_example(name: str) -> None:
     assert ">>>" in text, f"{name} has no example"
 
 
-PUBLIC_CLASSES = [kopf_finalizers.Finalizers, kopf_finalizers.OperatorIdentity, On]
+@pytest.mark.parametrize("name", kopf_finalizers.testing.__all__)
+def test_every_public_name_for_tests_has_a_docstring_with_an_example(name: str) -> None:
+    """The extra is as public as the rest."""
+    text = getattr(kopf_finalizers.testing, name).__doc__
+    assert ">>>" in (text or ""), f"{name} has no example"
+
+
+PUBLIC_CLASSES = [kopf_finalizers.Finalizers, kopf_finalizers.OperatorIdentity, On, ApiServer]
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,15 @@ class ApiError(Exception):
         status: The HTTP status, such as 422.
         message: What is wrong, in the server's words.
         body: The whole answer, an object of the kind `Status`.
+
+    Example:
+        >>> from kopf_finalizers.testing import ApiError, ApiServer
+        >>> with ApiServer() as server:
+        ...     try:
+        ...         server.call("DELETE", "/api/v1/namespaces/nowhere")
+        ...     except ApiError as error:
+        ...         print(error.body["kind"], error.status)
+        Status 404
     """
 
     def __init__(self, status: int, message: str, body: Body) -> None:
