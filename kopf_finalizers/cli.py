@@ -108,7 +108,8 @@ def _finalizers_of(
     if finalizers is None:
         raise _Error(
             f"{', '.join(paths + modules)}: kopf_finalizers.configure() is never called, so this"
-            " operator has no finalizers of its own that could be documented."
+            " operator has no finalizers of its own that could be documented. One that makes its"
+            " Finalizers itself can print what their inventory() returns."
         )
     return finalizers
 

@@ -375,7 +375,8 @@ def test_an_operator_that_never_calls_configure_is_an_error(folder: Path) -> Non
     assert result.exit_code == 2
     assert result.output == (
         "Error: plain.py: kopf_finalizers.configure() is never called, so this operator has no"
-        " finalizers of its own that could be documented.\n"
+        " finalizers of its own that could be documented. One that makes its Finalizers itself can"
+        " print what their inventory() returns.\n"
     )
 
 
