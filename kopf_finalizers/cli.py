@@ -21,7 +21,7 @@ import kopf
 
 from .errors import ConfigurationError
 from .finalizers import Finalizers, configured_in
-from .inventory import InventoryEntry
+from .inventory import InventoryEntry, release_command
 from .names import OperatorIdentity
 
 
@@ -197,7 +197,10 @@ def as_markdown(finalizers: Finalizers) -> str:
 def _paragraphs(finalizers: Finalizers) -> Iterator[str]:
     entries = finalizers.inventory()
     if finalizers.watches_only:
-        yield "This operator only watches: it puts no finalizer on any object."
+        yield (
+            "This operator only watches: no handler of `finalizers.on` puts a finalizer on any"
+            " object."
+        )
         return
     if entries:
         yield (
@@ -214,8 +217,6 @@ def _paragraphs(finalizers: Finalizers) -> Iterator[str]:
         " are declared with Kopf's own `kopf.on.delete` (unless they are `optional`),"
         " `kopf.on.daemon` and `kopf.on.timer`; these are not listed here."
     )
-    if not entries:
-        return
     yield "## Releasing one by hand"
     yield (
         "Where the operator is gone for good, or cannot do what a finalizer waits for, these"
@@ -226,6 +227,9 @@ def _paragraphs(finalizers: Finalizers) -> Iterator[str]:
     for command, uses in _by_command(entries).items():
         yield f"`{uses[0].name}` on {', '.join(dict.fromkeys(use.resource for use in uses))}:"
         yield f"```sh\n{command}\n```"
+    if not any(entry.name == finalizers.name for entry in entries):
+        yield f"`{finalizers.name}`, with the resource in place of RESOURCE:"
+        yield f"```sh\n{release_command(finalizers.name)}\n```"
 
 
 def _table(entries: Iterable[InventoryEntry]) -> str:

@@ -93,16 +93,20 @@ def inventory_of(
 
 def _entry(name: str, use: Use, end: str, *, former_of: str | None) -> InventoryEntry:
     resource, is_known = _resource(use.selector)
-    command = _COMMAND.replace("RESOURCE", resource) if is_known else _COMMAND
     return InventoryEntry(
         name=name,
         resource=resource,
         handler=_shown(use.handler_id),
         decorator=f"on.{use.kind}",
         waits_for=end,
-        release=command.replace("FINALIZER", name).rstrip(),
+        release=release_command(name, resource if is_known else "RESOURCE"),
         former_of=former_of,
     )
+
+
+def release_command(name: str, resource: str = "RESOURCE") -> str:
+    """The command that takes one finalizer off one object, with what is to be replaced in it."""
+    return _COMMAND.replace("RESOURCE", resource).replace("FINALIZER", name).rstrip()
 
 
 def _end_of(use: Use) -> str:

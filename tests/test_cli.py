@@ -229,12 +229,14 @@ def test_the_markdown_says_what_it_does_not_know(folder: Path) -> None:
         CONFIGURED + "@kopf.on.delete('databases')\ndef drop(**_): ...\n"
     )
     text = run("document", "db_operator.py").stdout
-    assert text == (
+    assert text.startswith(
         "# Finalizers of mycompany.com/db-operator\n\n"
         "`mycompany.com/db-operator` is the operator's own. It is also put on the objects of"
         " handlers that are declared with Kopf's own `kopf.on.delete` (unless they are `optional`),"
         " `kopf.on.daemon` and `kopf.on.timer`; these are not listed here.\n"
     )
+    assert "`mycompany.com/db-operator`, with the resource in place of RESOURCE:\n" in text
+    assert text.count("```sh\nkubectl patch RESOURCE NAME ") == 1
 
 
 def test_an_operator_that_only_watches_says_so(folder: Path) -> None:
@@ -244,7 +246,8 @@ def test_an_operator_that_only_watches_says_so(folder: Path) -> None:
     )
     assert run("document", "viewer.py").stdout == (
         "# Finalizers of a.org/viewer\n\n"
-        "This operator only watches: it puts no finalizer on any object.\n"
+        "This operator only watches: no handler of `finalizers.on` puts a finalizer on any"
+        " object.\n"
     )
 
 
