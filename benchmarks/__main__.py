@@ -65,6 +65,10 @@ def main() -> None:
     page = (DOCS / "benchmarks.md").read_text()
     (options.output / "benchmarks.md").write_text(filled(page, tables))
     pictures.draw(results, options.output)
+    if options.output == DOCS:
+        readme = DOCS.parent / "README.md"
+        story = flapping.as_table(results["how"], results["flapping"])
+        readme.write_text(filled(readme.read_text(), {"flapping": story}))
 
 
 def server_version(server: KubeApiServer) -> str:

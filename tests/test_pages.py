@@ -23,6 +23,7 @@ from click.testing import CliRunner
 
 import kopf_finalizers
 import kopf_finalizers.testing
+from benchmarks.flapping import as_table
 from kopf_finalizers.cli import main
 from kopf_finalizers.on import On
 from kopf_finalizers.testing import ApiServer
@@ -388,6 +389,12 @@ def test_a_link_that_leads_nowhere_is_found(
     (tmp_path / "a.html").write_text(f'<p id="here"><a href="{link}">a</a></p>')
     (tmp_path / "b.html").write_text('<p id="there">b</p>')
     assert check_links.broken(tmp_path) == ([f"a.html: {link}"] if is_broken else [])
+
+
+def test_the_readme_has_the_figures_of_the_benchmark() -> None:
+    """Nobody has to take them on trust: `make bench` writes both."""
+    results = json.loads((DOCS / "benchmarks.json").read_text())
+    assert as_table(results["how"], results["flapping"]) in (ROOT / "README.md").read_text()
 
 
 def test_the_figures_of_the_document_are_json() -> None:
