@@ -11,12 +11,11 @@ finalizer is touched by anyone but its owner, no cleanup is skipped, no object i
     def drop_backups(**_): ...
 """
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
-from .description import Description
 from .errors import ConfigurationError
 from .finalizers import Finalizers, configure
-from .inventory import InventoryEntry
 from .names import FinalizerName, OperatorIdentity, OperatorName, OrganisationDomain, Purpose
 from .patches import add_finalizer, has_finalizer, json_patch, merge_patch, remove_finalizer
 
@@ -27,6 +26,8 @@ if TYPE_CHECKING:
         ensure_finalizer,
         release_finalizer,
     )
+    from .description import Description
+    from .inventory import InventoryEntry
 
 __all__ = [
     "ConfigurationError",
@@ -50,15 +51,19 @@ __all__ = [
     "remove_finalizer",
 ]
 
-_CLIENTS = frozenset(
-    {"FinalizerOutcome", "apply_configuration", "ensure_finalizer", "release_finalizer"}
-)
+_LATER = {
+    "Description": "description",
+    "FinalizerOutcome": "clients",
+    "InventoryEntry": "inventory",
+    "apply_configuration": "clients",
+    "ensure_finalizer": "clients",
+    "release_finalizer": "clients",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """What is for clients other than Kopf is imported when it is asked for: most never do."""
-    if name in _CLIENTS:
-        from . import clients
-
-        return getattr(clients, name)
+    """What an operator at work does not need is imported when it is asked for: most never do."""
+    if name in _LATER:
+        module = importlib.import_module(f".{_LATER[name]}", __name__)
+        return getattr(module, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,14 +1,12 @@
 """`Finalizers` and `configure`: where an operator's names, settings and decorators meet."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import kopf
 
 from .dedicated import DedicatedFinalizers
-from .description import Description, describe
 from .errors import ConfigurationError
-from .inventory import InventoryEntry, inventory_of
 from .names import OperatorIdentity, Rollout
 from .on import FinalizerArg, On
 from .patches import (
@@ -21,6 +19,10 @@ from .patches import (
 from .selectors import Selector
 from .settings import KOPF_FINALIZER, KOPF_PREFIX, DefaultMarker, Unchanged, apply_identity, logger
 from .unset import LEFT_OUT, LeftOut
+
+if TYPE_CHECKING:
+    from .description import Description
+    from .inventory import InventoryEntry
 
 
 class Finalizers:
@@ -262,7 +264,7 @@ class Finalizers:
         for name in self._names(purpose):
             remove_finalizer(patch, name)
 
-    def describe(self, body: Mapping[str, Any]) -> Description:
+    def describe(self, body: Mapping[str, Any]) -> "Description":
         """Whose the finalizers of one object are, and whether it is stuck.
 
         Example:
@@ -276,6 +278,8 @@ class Finalizers:
             >>> description.foreign, description.is_stuck
             (('kopf.zalando.org/KopfFinalizerMarker',), True)
         """
+        from .description import describe
+
         return describe(
             body,
             self.identity,
@@ -283,7 +287,7 @@ class Finalizers:
             dedicated=[use.finalizer for use in self._dedicated.uses],
         )
 
-    def inventory(self) -> list[InventoryEntry]:
+    def inventory(self) -> "list[InventoryEntry]":
         """Every finalizer that the operator's handlers use: for its documentation.
 
         It is complete for dedicated finalizers. For the operator's own one it knows the handlers
@@ -300,6 +304,8 @@ class Finalizers:
             >>> f"{entry.name} on {entry.resource} waits for {entry.waits_for}"
             'mycompany.com/db-operator on databases.v1.mycompany.com waits for drop_database ...'
         """
+        from .inventory import inventory_of
+
         former = {self.name: self.former}
         return inventory_of(
             self.on.guarded, self._dedicated.uses, former | self._dedicated.former_names

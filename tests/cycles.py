@@ -11,7 +11,10 @@ from kopf_finalizers import configure
 
 
 def settled_event(count: int) -> Callable[[], object]:
-    """One event of an object that has all of its dedicated finalizers: a call of every filter."""
+    """One event of an object that has all of its dedicated finalizers.
+
+    What Kopf asks the library of it: the storage once, and every filter.
+    """
     registry = kopf.OperatorRegistry()
     finalizers = configure("mycompany.com", "db-operator", registry=registry)
     for number in range(count):
@@ -21,7 +24,8 @@ def settled_event(count: int) -> Callable[[], object]:
         finalizers.on.delete(
             "example.com", "v1", "things", id=f"cleanup-{number}", finalizer=f"p{number}"
         )(cleanup)
-    finalizers.apply(kopf.OperatorSettings())
+    settings = kopf.OperatorSettings()
+    finalizers.apply(settings)
     names = [finalizers.name_for(f"p{number}") for number in range(count)]
     metadata = {"name": "one", "uid": "1-2", "finalizers": [finalizers.name, *names]}
     body = kopf.Body(cast("kopf.RawBody", {"metadata": metadata}))
@@ -34,6 +38,7 @@ def settled_event(count: int) -> Callable[[], object]:
 
     def event() -> object:
         patch = next(patches)
+        settings.persistence.progress_storage.clear(essence=kopf.BodyEssence())
         for when in filters:
             assert when is not None
             when(patch=patch, **given)
