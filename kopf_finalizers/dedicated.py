@@ -146,7 +146,7 @@ class DedicatedFinalizers:
         self._left = frozenset(left)
         self._settings: kopf.OperatorSettings | None = None
         self._storage: _ObservingStorage | None = None
-        # Where the operator has handlers, with a dedicated finalizer or without.
+        # Where there are dedicated finalizers, or finalizers that are put on by hand.
         self._places = list[tuple[kopf.OperatorRegistry, Selector]]()
         # Which registrations act on a finalizer: the latest, which come after all that note it.
         self._turns = dict[str, int]()

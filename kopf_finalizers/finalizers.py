@@ -194,9 +194,14 @@ class Finalizers:
         apply_identity(settings, self.identity, storages=self.storages, marker=self._marker)
         if self._marker is not None and not self.storages:
             self._marker.watch(registry)
-        if self._rename is not None:
-            self._rename.apply(settings, registry)
-        self._dedicated.apply(settings, Unchanged(settings, self.identity, storages=self.storages))
+        mover = None if self._rename is None else self._rename.apply(settings, registry)
+        unchanged = Unchanged(settings, self.identity, storages=self.storages)
+        # Whoever of them is asked about objects has a look: not every operator has all three.
+        if self._marker is not None:
+            self._marker.unchanged = unchanged
+        if mover is not None:
+            mover.unchanged = unchanged
+        self._dedicated.apply(settings, unchanged)
 
     def _warn_of_new_dedicated(self) -> None:
         known = self._dedicated.former_names

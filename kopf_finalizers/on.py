@@ -382,7 +382,6 @@ class On:
                 self.guarded.append(own)
             if kind == "delete":
                 self._refuse_shared_id(replace(own, finalizer=dedicated or ""))
-            self._dedicated.watch(own.registry, selector)
             if dedicated is not None:
                 self._dedicated.declare(replace(own, finalizer=dedicated), filters)
             return registered

@@ -49,7 +49,7 @@ from .records import (
     Records,
     Sightings,
 )
-from .settings import KOPF_FINALIZER, KOPF_PREFIX, logger
+from .settings import KOPF_FINALIZER, KOPF_PREFIX, Unchanged, logger
 from .unset import LEFT_OUT, LeftOut
 
 _ROLLOUTS = ("recognise", "switch")
@@ -129,7 +129,7 @@ class Rename:
         left = {self.name} if self.rollout == "recognise" else self.former
         return frozenset(left) - {self.written}
 
-    def apply(self, settings: kopf.OperatorSettings, registry: kopf.OperatorRegistry) -> None:
+    def apply(self, settings: kopf.OperatorSettings, registry: kopf.OperatorRegistry) -> "_Mover":
         """Have Kopf recognise the former names, and the storages read the former place.
 
         Raises:
@@ -156,6 +156,7 @@ class Rename:
         if not self._movers:
             self._movers.append(_Mover(self, registry))
         self._movers[0].begin(settings, sightings, records)
+        return self._movers[0]
 
 
 def former_names(name: str, former: Iterable[str], rollout: str) -> tuple[str, ...]:
@@ -339,6 +340,7 @@ class _Mover:
     """Gives objects that are alive the names and the places of this release, when next seen."""
 
     def __init__(self, rename: Rename, registry: kopf.OperatorRegistry) -> None:
+        self.unchanged: Unchanged | None = None
         self._rename = rename
         self._replace = ReplaceFinalizer(rename.written, former=rename.left)
         self._resources = HandledResources(self._move, purpose="move", registry=registry)
@@ -362,6 +364,8 @@ class _Mover:
         **_: Any,
     ) -> bool:
         """A filter that moves an object, and never lets Kopf call the handler."""
+        if self.unchanged is not None:
+            self.unchanged.check()
         moves = [] if type == "DELETED" else [m for m in self._moves(body) if m not in patch.fns]
         if moves and not self._sightings.is_moved(body):
             known = describe(body, self._rename.identity, self._rename.former)

@@ -58,6 +58,7 @@ class DefaultMarker:
     """Warns where an operator may have left its own marker behind, when Kopf had named it."""
 
     def __init__(self, identity: OperatorIdentity) -> None:
+        self.unchanged: Unchanged | None = None
         self._identity = identity
         self._resources: HandledResources | None = None
         self._warned = set[tuple[str, str]]()
@@ -75,6 +76,8 @@ class DefaultMarker:
 
     def look_at(self, body: Mapping[str, Any]) -> None:
         """Warn, once for each resource, about an object with Kopf's marker and no other."""
+        if self.unchanged is not None:
+            self.unchanged.check()
         if KOPF_FINALIZER in finalizers_of(body) and not self._is_known(body):
             self._warn_once(body)
 
@@ -136,21 +139,13 @@ class Unchanged:
 
     def check(self) -> None:
         """Look at the settings as they are now; warn once."""
-        persistence = self._settings.persistence
         if self._warned:
             return
-        changed = [
-            name
-            for name, is_changed in [
-                ("finalizer", not _is_same(persistence.finalizer, self._finalizer)),
-                (
-                    "diffbase_storage",
-                    self._diffbase is not None
-                    and persistence.diffbase_storage is not self._diffbase,
-                ),
-            ]
-            if is_changed
-        ]
+        persistence, changed = self._settings.persistence, list[str]()
+        if not _is_same(persistence.finalizer, self._finalizer):
+            changed.append("finalizer")
+        if self._diffbase is not None and persistence.diffbase_storage is not self._diffbase:
+            changed.append("diffbase_storage")
         if changed:
             self._warned = True
             logger.warning(

@@ -317,10 +317,13 @@ def looked_at(settings: kopf.OperatorSettings, registry: kopf.OperatorRegistry) 
         cycle(registry, settings, dict(body_with()))
 
 
-def an_operator(**options: Any) -> tuple[kopf.OperatorSettings, kopf.OperatorRegistry]:
+def an_operator(
+    finalizer: str | None = None, **options: Any
+) -> tuple[kopf.OperatorSettings, kopf.OperatorRegistry]:
     registry, settings = kopf.OperatorRegistry(), kopf.OperatorSettings()
     finalizers = Finalizers(IDENTITY, registry=registry, **options)
-    finalizers.on.delete("things")(lambda **_: None)
+    given = {"finalizer": finalizer} if finalizer else {}
+    cast("Any", finalizers.on.delete)("things", **given)(lambda **_: None)
     finalizers.apply(settings)
     return settings, registry
 
@@ -340,9 +343,15 @@ def test_finalizer_that_is_set_anew_is_warned_about(
     assert "mycompany.com/db-operator" in warning
 
 
-def test_storage_that_is_set_anew_is_warned_about(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(
+    "options",
+    [{"finalizer": "backups"}, {"former": ["old.org/f"], "former_storage_prefix": "old.org"}],
+)
+def test_storage_that_is_set_anew_is_warned_about(
+    options: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
     """With the storages of before, `on.create` would be called again for every object."""
-    settings, registry = an_operator()
+    settings, registry = an_operator(**options)
     settings.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(prefix="old.org")
     settings.persistence.finalizer = "old.org/f"
     looked_at(settings, registry)
