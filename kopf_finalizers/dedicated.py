@@ -148,6 +148,9 @@ class DedicatedFinalizers:
         self._storage: _ObservingStorage | None = None
         # Where there are dedicated finalizers, or finalizers that are put on by hand.
         self._places = list[tuple[kopf.OperatorRegistry, Selector]]()
+        # For each of them, what notes a match where Kopf has nothing to filter: asked in one go,
+        # since for each registration Kopf makes ready all that a filter could ask for.
+        self._together = dict[tuple[kopf.OperatorRegistry, Selector], list[Callable[..., bool]]]()
         # Which registrations act on a finalizer: the latest, which come after all that note it.
         self._turns = dict[str, int]()
         self._cycle: ContextVar[_Cycle | None] = ContextVar("cycle", default=None)
@@ -198,18 +201,24 @@ class DedicatedFinalizers:
         if use.kind in _STATE_DEPENDENT and options.get("field"):
             # Kopf also calls them where the field was as wanted when the object was last handled.
             wanted = FieldFilter(options.pop("field"), options.pop("value", None))
-        ask_of_events(
-            self._noting(use, when, wanted),
-            use.selector.args,
-            id=f"{use.finalizer}:{use.handler_id}",
-            registry=use.registry,
-            **options,
-        )
+        note = self._noting(use, when, wanted)
+        together = self._together.setdefault((use.registry, use.selector), [])
+        if options != dict(use.selector.options):
+            self._ask(use, note, options)
+        elif together:
+            together.append(note)
+        else:
+            together.append(note)
+            self._ask(use, functools.partial(_all_of, together), options)
         self.watch(use.registry, use.selector)
         if self._settings is not None:  # declared late, from a startup handler
             same = [other for other in self.uses if other.finalizer == use.finalizer]
             self._settle_last(dict.fromkeys((one.registry, one.selector) for one in same), same)
             self._observe(self._settings)
+
+    def _ask(self, use: Use, when: Callable[..., bool], options: Mapping[str, Any]) -> None:
+        name = f"{use.finalizer}:{use.handler_id}"
+        ask_of_events(when, use.selector.args, id=name, registry=use.registry, **options)
 
     def apply(self, settings: kopf.OperatorSettings, unchanged: Unchanged) -> None:
         """Take part in the cycles of an operator that is about to start."""
@@ -570,6 +579,13 @@ def _is_refused(fn: kopf.PatchFn, *, body: kopf.Body, logger: Logger) -> bool:
     if added and not isinstance(fn, Change):
         logger.debug(f"Dropping {fn!r}: the object is being deleted, and gets no {added} any more.")
     return bool(added) or isinstance(fn, AddFinalizer)
+
+
+def _all_of(notes: Iterable[Callable[..., bool]], **kwargs: Any) -> bool:
+    """A filter that asks all of them, each of which says no."""
+    for note in notes:
+        note(**kwargs)
+    return False
 
 
 def _lenient(filters: Mapping[str, Any]) -> dict[str, Any]:
