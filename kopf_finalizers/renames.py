@@ -339,8 +339,10 @@ def _unexpected_of(finalizer: RecognisedFinalizer, functions: Any) -> str:
 class _Mover:
     """Gives objects that are alive the names and the places of this release, when next seen."""
 
+    unchanged: Unchanged
+    """What else is looked at then; set when the identity is applied."""
+
     def __init__(self, rename: Rename, registry: kopf.OperatorRegistry) -> None:
-        self.unchanged: Unchanged | None = None
         self._rename = rename
         self._replace = ReplaceFinalizer(rename.written, former=rename.left)
         self._resources = HandledResources(self._move, purpose="move", registry=registry)
@@ -364,8 +366,7 @@ class _Mover:
         **_: Any,
     ) -> bool:
         """A filter that moves an object, and never lets Kopf call the handler."""
-        if self.unchanged is not None:
-            self.unchanged.check()
+        self.unchanged.check()
         moves = [] if type == "DELETED" else [m for m in self._moves(body) if m not in patch.fns]
         if moves and not self._sightings.is_moved(body):
             known = describe(body, self._rename.identity, self._rename.former)

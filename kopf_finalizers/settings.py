@@ -57,8 +57,10 @@ def apply_identity(
 class DefaultMarker:
     """Warns where an operator may have left its own marker behind, when Kopf had named it."""
 
+    unchanged: "Unchanged"
+    """What else is looked at then; set when the identity is applied."""
+
     def __init__(self, identity: OperatorIdentity) -> None:
-        self.unchanged: Unchanged | None = None
         self._identity = identity
         self._resources: HandledResources | None = None
         self._warned = set[tuple[str, str]]()
@@ -76,8 +78,7 @@ class DefaultMarker:
 
     def look_at(self, body: Mapping[str, Any]) -> None:
         """Warn, once for each resource, about an object with Kopf's marker and no other."""
-        if self.unchanged is not None:
-            self.unchanged.check()
+        self.unchanged.check()
         if KOPF_FINALIZER in finalizers_of(body) and not self._is_known(body):
             self._warn_once(body)
 
