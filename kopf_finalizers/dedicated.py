@@ -146,11 +146,10 @@ class DedicatedFinalizers:
         self._left = frozenset(left)
         self._settings: kopf.OperatorSettings | None = None
         self._storage: _ObservingStorage | None = None
-        # Where there are dedicated finalizers, or finalizers that are put on by hand.
-        self._places = list[tuple[kopf.OperatorRegistry, Selector]]()
-        # For each of them, what notes a match where Kopf has nothing to filter: asked in one go,
-        # since for each registration Kopf makes ready all that a filter could ask for.
-        self._together = dict[tuple[kopf.OperatorRegistry, Selector], list[Callable[..., bool]]]()
+        # Where there are dedicated finalizers, or finalizers that are put on by hand. For each of
+        # them what notes a match where Kopf has nothing to filter: asked in one go, since for each
+        # registration Kopf makes ready all that a filter could ask for.
+        self._places = dict[tuple[kopf.OperatorRegistry, Selector], list[Callable[..., bool]]]()
         # Which registrations act on a finalizer: the latest, which come after all that note it.
         self._turns = dict[str, int]()
         self._cycle: ContextVar[_Cycle | None] = ContextVar("cycle", default=None)
@@ -169,7 +168,7 @@ class DedicatedFinalizers:
         """See to it that what is left over from a conflict keeps no handler there from its call."""
         place = (registry, selector)
         if place not in self._places:
-            self._places.append(place)
+            self._places[place] = []
             if self._settings is not None:
                 self._settle_last([place], [])
 
@@ -202,15 +201,13 @@ class DedicatedFinalizers:
             # Kopf also calls them where the field was as wanted when the object was last handled.
             wanted = FieldFilter(options.pop("field"), options.pop("value", None))
         note = self._noting(use, when, wanted)
-        together = self._together.setdefault((use.registry, use.selector), [])
+        together = self._places.setdefault((use.registry, use.selector), [])
         if options != dict(use.selector.options):
             self._ask(use, note, options)
-        elif together:
-            together.append(note)
         else:
             together.append(note)
-            self._ask(use, functools.partial(_all_of, together), options)
-        self.watch(use.registry, use.selector)
+            if len(together) == 1:
+                self._ask(use, functools.partial(_all_of, together), options)
         if self._settings is not None:  # declared late, from a startup handler
             same = [other for other in self.uses if other.finalizer == use.finalizer]
             self._settle_last(dict.fromkeys((one.registry, one.selector) for one in same), same)

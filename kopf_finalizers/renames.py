@@ -383,10 +383,10 @@ class _Mover:
 
     def _moves(self, body: kopf.Body) -> list[Change | MoveRecords]:
         """What there is to be done about an object."""
-        change, records = self._change(body), self._records_of(body)
-        if is_being_deleted(body) and self._rename.rollout == "switch":
-            records = None  # it is never met by the release that knows no other place
-        return [move for move in (change, records) if move is not None]
+        # Released by "switch", it is never met by a release that knows no other place.
+        stays = is_being_deleted(body) and self._rename.rollout == "switch"
+        found = (self._change(body), None if stays else self._records_of(body))
+        return [move for move in found if move is not None]
 
     def _change(self, body: kopf.Body) -> Change | None:
         """What is to be done about the names: nothing on an object that is being deleted."""
