@@ -4,10 +4,11 @@ Kopf (1.44 to 1.45) handles an object in cycles, one for each event. A cycle fir
 `on.event` handlers match, then which others do, calls those, keeps their progress, and at its end
 sends one patch. This module takes part at two places, both public:
 
-* **Filters.** Every dedicated finalizer has an `on.event` registration with the selector and the
-  filters of its handler, whose `when=` callback notes that the handler matches and says no, so that
-  Kopf never calls it. A last such callback, on the resource alone, sees what has matched and puts
-  the additions and removals on `patch.fns`, where they go out with Kopf's own finalizer.
+* **Filters.** Each resource with dedicated finalizers has an `on.event` registration. Its `when=`
+  callback notes which handlers match, puts additions and removals on `patch.fns`, where they go out
+  with Kopf's own finalizer, and says no, so that Kopf never calls it. A handler with filters that
+  are Kopf's to apply, as `labels=` is, notes its matches in a registration of its own, with these
+  filters; so does a finalizer of several resources in each: then a last registration acts on them.
 * **The progress storage.** Kopf tells it how each attempt of a handler ended. So that is where a
   cleanup is seen to be finished, whatever the handler is: sync or async, with sub-handlers, given
   up after its retries. And since Kopf asks it what handlers wait for, it keeps them waiting in the
@@ -58,6 +59,9 @@ _CHANGES = frozenset({"old", "new", "diff", "reason"})
 _STATE_DEPENDENT = frozenset({"create", "resume", "update", "delete", "field"})
 
 
+_Place: TypeAlias = tuple[kopf.OperatorRegistry, Selector]
+
+
 @dataclass(frozen=True)
 class Use:
     """One handler's use of a dedicated finalizer, as it was declared."""
@@ -68,6 +72,11 @@ class Use:
     selector: Selector
     registry: kopf.OperatorRegistry
     handler_id: str
+
+    @property
+    def place(self) -> _Place:
+        """Where Kopf asks about it."""
+        return self.registry, self.selector
 
     @property
     def is_cleanup(self) -> bool:
@@ -110,6 +119,7 @@ class _Cycle:
     patch: kopf.Patch
     leftover: bool
     logger: Logger
+    settings: kopf.OperatorSettings
     # For each finalizer that a handler wants here: the ids of its cleanups that match.
     matched: dict[str, set[str]] = field(default_factory=dict)
     # The same on an object being deleted, less the cleanups that are finished.
@@ -122,10 +132,27 @@ class _Cycle:
     postponed: bool = False
     # A finalizer goes from an object being deleted.
     released: bool = False
-    # Progress that is written in a cycle which may release a finalizer; and what Kopf's patch has
-    # of it.
-    progress: MergeIntoBody = field(default_factory=MergeIntoBody)
+    # What Kopf's patch has of the progress.
     published: list[tuple[str, ...]] = field(default_factory=list)
+
+    @functools.cached_property
+    def progress(self) -> MergeIntoBody:
+        """Progress that is written in a cycle which may release a finalizer."""
+        return MergeIntoBody()
+
+
+_Note: TypeAlias = Callable[[_Cycle, Mapping[str, Any]], None]
+
+
+@dataclass(eq=False)
+class _Registration:
+    """What one filter does in each cycle: it notes matches, and then acts on finalizers.
+
+    One does as much as it can, since Kopf makes ready for each all that a filter could ask for.
+    """
+
+    notes: list[_Note]
+    names: list[str]
 
 
 class DedicatedFinalizers:
@@ -146,12 +173,11 @@ class DedicatedFinalizers:
         self._left = frozenset(left)
         self._settings: kopf.OperatorSettings | None = None
         self._storage: _ObservingStorage | None = None
-        # Where there are dedicated finalizers, or finalizers that are put on by hand. For each of
-        # them what notes a match where Kopf has nothing to filter: asked in one go, since for each
-        # registration Kopf makes ready all that a filter could ask for.
-        self._places = dict[tuple[kopf.OperatorRegistry, Selector], list[Callable[..., bool]]]()
-        # Which registrations act on a finalizer: the latest, which come after all that note it.
-        self._turns = dict[str, int]()
+        self._registrations = list[_Registration]()
+        # Those of them that note matches.
+        self._at = dict[_Place, _Registration]()
+        # Finalizers that are noted by more registrations than the one of a place.
+        self._scattered = set[str]()
         self._cycle: ContextVar[_Cycle | None] = ContextVar("cycle", default=None)
 
     @property
@@ -166,11 +192,8 @@ class DedicatedFinalizers:
 
     def watch(self, registry: kopf.OperatorRegistry, selector: Selector) -> None:
         """See to it that what is left over from a conflict keeps no handler there from its call."""
-        place = (registry, selector)
-        if place not in self._places:
-            self._places[place] = []
-            if self._settings is not None:
-                self._settle_last([place], [])
+        if self._settings is not None:
+            self._registered_at((registry, selector))
 
     def declare(self, use: Use, filters: Mapping[str, Any]) -> None:
         """Note a handler's use of a finalizer, and watch for the objects that the handler matches.
@@ -200,22 +223,25 @@ class DedicatedFinalizers:
         if use.kind in _STATE_DEPENDENT and options.get("field"):
             # Kopf also calls them where the field was as wanted when the object was last handled.
             wanted = FieldFilter(options.pop("field"), options.pop("value", None))
-        note = self._noting(use, when, wanted)
-        together = self._places.setdefault((use.registry, use.selector), [])
-        if options != dict(use.selector.options):
-            self._ask(use, note, options)
+        note = _noting(use, when, wanted)
+        is_filtered = options != dict(use.selector.options)
+        if is_filtered:
+            ask_of_events(
+                functools.partial(self._note, note),
+                use.selector.args,
+                id=f"{use.finalizer}:{use.handler_id}",
+                registry=use.registry,
+                **options,
+            )
         else:
-            together.append(note)
-            if len(together) == 1:
-                self._ask(use, functools.partial(_all_of, together), options)
+            self._registered_at(use.place).notes.append(note)
+        if is_filtered or any(
+            other.finalizer == use.finalizer and other.place != use.place for other in self.uses
+        ):
+            self._scattered.add(use.finalizer)
         if self._settings is not None:  # declared late, from a startup handler
-            same = [other for other in self.uses if other.finalizer == use.finalizer]
-            self._settle_last(dict.fromkeys((one.registry, one.selector) for one in same), same)
+            self._decide_where([use.finalizer])
             self._observe(self._settings)
-
-    def _ask(self, use: Use, when: Callable[..., bool], options: Mapping[str, Any]) -> None:
-        name = f"{use.finalizer}:{use.handler_id}"
-        ask_of_events(when, use.selector.args, id=name, registry=use.registry, **options)
 
     def apply(self, settings: kopf.OperatorSettings, unchanged: Unchanged) -> None:
         """Take part in the cycles of an operator that is about to start."""
@@ -223,77 +249,73 @@ class DedicatedFinalizers:
         self._settings = settings
         self._unchanged = unchanged
         if first:
-            self._settle_last(self._places, self.uses)
+            self._decide_where(dict.fromkeys(use.finalizer for use in self.uses))
         if self.uses:
             self._observe(settings)
 
-    def _settle_last(
-        self,
-        places: Iterable[tuple[kopf.OperatorRegistry, Selector]],
-        uses: Sequence[Use],
-    ) -> None:
-        """Register, after all the others, what acts on what they have noted."""
-        self._turns.update((use.finalizer, len(self.uses)) for use in uses)
-        for registry, selector in places:
-            here = [use for use in uses if (use.registry, use.selector) == (registry, selector)]
-            names = tuple(dict.fromkeys(use.finalizer for use in here))
-            ask_of_events(
-                functools.partial(self._settle, names, len(self.uses)),
-                selector.args,
-                id=f"settle:{selector}",
-                registry=registry,
-                **dict(selector.options),
-            )
+    def _decide_where(self, names: Iterable[str]) -> None:
+        """Act on finalizers where all their matches are noted by then, and nowhere else."""
+        last = dict[_Place, list[str]]()
+        for name in names:
+            for registration in self._registrations:
+                if name in registration.names:
+                    registration.names.remove(name)
+            for place in dict.fromkeys(use.place for use in self.uses if use.finalizer == name):
+                if name in self._scattered:
+                    last.setdefault(place, []).append(name)
+                else:
+                    self._at[place].names.append(name)
+        for place, scattered in last.items():
+            self._register(place, names=scattered)
 
-    def _noting(
-        self, use: Use, when: Callable[..., bool] | None, wanted: "FieldFilter | None"
-    ) -> Callable[..., bool]:
-        """A filter that notes a match and never lets Kopf call the handler."""
-        parameters = () if when is None else inspect.signature(when).parameters.keys()
-        asks = not _CHANGES.isdisjoint(parameters)
+    def _registered_at(self, place: _Place) -> _Registration:
+        """The registration that notes matches where Kopf has nothing to filter."""
+        if place not in self._at:
+            self._at[place] = self._register(place)
+        return self._at[place]
 
-        def note(**kwargs: Any) -> bool:
-            settings = self._observed_settings()
-            cycle = self._current(**kwargs)
-            if wanted is not None and not wanted.matches(settings, **kwargs):
-                return False
-            matches = True if when is None else None if asks else _match(when, kwargs)
-            if matches is not False:
-                cleanups = cycle.matched.setdefault(use.finalizer, set())
-                if use.is_cleanup:
-                    cleanups.add(use.handler_id)
-                if matches is None:
-                    cycle.uncertain.add(use.handler_id)
-            return False
+    def _register(self, place: _Place, *, names: Iterable[str] = ()) -> _Registration:
+        registration = _Registration([], [*names])
+        self._registrations.append(registration)
+        registry, selector = place
+        ask_of_events(
+            functools.partial(self._ask, registration),
+            selector.args,
+            id=f"finalizers:{selector}",
+            registry=registry,
+            **dict(selector.options),
+        )
+        return registration
 
-        return note
+    def _note(self, note: _Note, /, **kwargs: Any) -> bool:
+        """A filter that only notes a match."""
+        note(self._current(kwargs["patch"], kwargs["logger"]), kwargs)
+        return False
 
-    def _current(self, *, patch: kopf.Patch, logger: Logger, **_: Any) -> _Cycle:
-        """This cycle: Kopf makes a patch for each, before it asks any filter."""
-        cycle = self._cycle.get()
-        if cycle is None or cycle.patch is not patch:
-            if self._storage is not None:
-                self._storage.refuse_other_settings()
-            cycle = _Cycle(patch=patch, leftover=bool(patch), logger=logger)
-            self._cycle.set(cycle)
-        return cycle
-
-    def _settle(self, names: Sequence[str], turn: int, /, **kwargs: Any) -> bool:
-        """Bring the finalizers of those names to where they should be; safe to call again."""
-        settings = self._observed_settings() if names else cast("Any", self._settings)
-        self._unchanged.check()
-        cycle = self._current(**kwargs)
-        names = [name for name in names if self._turns[name] == turn]
+    def _ask(self, registration: _Registration, /, **kwargs: Any) -> bool:
+        """A filter that never lets Kopf call the handler; safe to be asked again."""
+        cycle = self._current(kwargs["patch"], kwargs["logger"])
+        for note in registration.notes:
+            note(cycle, kwargs)
         if kwargs["type"] == "DELETED":
             return False
         body: kopf.Body = kwargs["body"]
         if is_being_deleted(body):
-            self._release(names, body, cycle, settings)
+            self._release(registration.names, body, cycle)
         else:
-            self._guard(names, body, cycle)
+            self._guard(registration.names, body, cycle)
         if cycle.leftover and not has_effect(cycle.patch, body):
-            wake_up(settings, body, cycle.patch)
+            wake_up(cycle.settings, body, cycle.patch)
         return False
+
+    def _current(self, patch: kopf.Patch, logger: Logger) -> _Cycle:
+        """This cycle: Kopf makes a patch for each, before it asks any filter."""
+        cycle = self._cycle.get()
+        if cycle is None or cycle.patch is not patch:
+            settings = self._looked_after()
+            cycle = _Cycle(patch, leftover=bool(patch), logger=logger, settings=settings)
+            self._cycle.set(cycle)
+        return cycle
 
     def _guard(self, names: Sequence[str], body: kopf.Body, cycle: _Cycle) -> None:
         """On an object that is alive: a finalizer is there if and only if a handler wants it."""
@@ -319,15 +341,9 @@ class DedicatedFinalizers:
                 cycle.logger.info(f"Moving from {', '.join(there)} to {written}.")
                 cycle.patch.fns.append(ReplaceFinalizer(written, former=left))
 
-    def _release(
-        self,
-        names: Sequence[str],
-        body: kopf.Body,
-        cycle: _Cycle,
-        settings: kopf.OperatorSettings,
-    ) -> None:
+    def _release(self, names: Sequence[str], body: kopf.Body, cycle: _Cycle) -> None:
         """On an object being deleted: a finalizer is there while its cleanup is to be done."""
-        present = finalizers_of(body)
+        settings, present = cycle.settings, finalizers_of(body)
         if cycle.leftover:
             _drop(cycle.patch, functools.partial(_is_refused, body=body, logger=cycle.logger))
         for name in names:
@@ -354,7 +370,7 @@ class DedicatedFinalizers:
                 )
             _release(there, cycle)
 
-    def _observed_settings(self) -> kopf.OperatorSettings:
+    def _looked_after(self) -> kopf.OperatorSettings:
         """The settings, with the progress storage observed, whichever it is by now."""
         settings = self._settings
         if settings is None:
@@ -364,18 +380,19 @@ class DedicatedFinalizers:
                 " finalizers.apply(settings) before the operator starts, or use configure(), which"
                 " does that."
             )
-        new = self._observe(settings)
-        if new is not None:
-            new.excuse()
+        if self.uses:
+            known = self._storage
+            if self._observe(settings) is known:
+                known.refuse_other_settings()
+        self._unchanged.check()
         return settings
 
-    def _observe(self, settings: kopf.OperatorSettings) -> "_ObservingStorage | None":
+    def _observe(self, settings: kopf.OperatorSettings) -> "_ObservingStorage":
         """Observe the progress storage, if it is another one than before."""
         storage = settings.persistence.progress_storage
-        if _observes(storage, self._storage):
-            return None
-        self._storage = _ObservingStorage(storage, self._cycle)
-        settings.persistence.progress_storage = self._storage
+        if self._storage is None or not _observes(storage, self._storage):
+            self._storage = _ObservingStorage(storage, self._cycle)
+            settings.persistence.progress_storage = self._storage
         return self._storage
 
 
@@ -397,10 +414,6 @@ class _ObservingStorage(kopf.MultiProgressStorage):
         self._cycle = cycle
         # Whether Kopf has asked this storage in this cycle.
         self._asked: ContextVar[bool] = ContextVar("asked", default=False)
-
-    def excuse(self) -> None:
-        """It is new in this cycle, so Kopf cannot have asked it."""
-        self._asked.set(True)
 
     def refuse_other_settings(self) -> None:
         """Notice that Kopf runs with other settings than those that were made ready.
@@ -578,11 +591,24 @@ def _is_refused(fn: kopf.PatchFn, *, body: kopf.Body, logger: Logger) -> bool:
     return bool(added) or isinstance(fn, AddFinalizer)
 
 
-def _all_of(notes: Iterable[Callable[..., bool]], **kwargs: Any) -> bool:
-    """A filter that asks all of them, each of which says no."""
-    for note in notes:
-        note(**kwargs)
-    return False
+def _noting(use: Use, when: Callable[..., bool] | None, wanted: "FieldFilter | None") -> _Note:
+    """What notes that a handler matches, where Kopf has not been told its filters."""
+    parameters = () if when is None else inspect.signature(when).parameters.keys()
+    asks = not _CHANGES.isdisjoint(parameters)
+
+    def note(cycle: _Cycle, kwargs: Mapping[str, Any]) -> None:
+        if wanted is not None and not wanted.matches(cycle.settings, **kwargs):
+            return
+        matches = True if when is None else None if asks else _match(when, kwargs)
+        if matches is False:
+            return
+        cleanups = cycle.matched.setdefault(use.finalizer, set())
+        if use.is_cleanup:
+            cleanups.add(use.handler_id)
+        if matches is None:
+            cycle.uncertain.add(use.handler_id)
+
+    return note
 
 
 def _lenient(filters: Mapping[str, Any]) -> dict[str, Any]:
