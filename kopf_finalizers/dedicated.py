@@ -135,6 +135,11 @@ class _Cycle:
     # What Kopf's patch has of the progress.
     published: list[tuple[str, ...]] = field(default_factory=list)
 
+    @property
+    def may_release(self) -> bool:
+        """Whether progress waits to be sent with what is released."""
+        return bool(self.pending or self.released)
+
     @functools.cached_property
     def progress(self) -> MergeIntoBody:
         """Progress that is written in a cycle which may release a finalizer."""
@@ -459,7 +464,7 @@ class _ObservingStorage(kopf.MultiProgressStorage):
         patch: kopf.Patch,
     ) -> None:
         cycle = self._cycle.get()
-        if cycle is None or not (cycle.postponed or cycle.pending or cycle.released):
+        if cycle is None or not (cycle.postponed or cycle.may_release):
             self.observed.store(key=key, record=record, body=body, patch=patch)
         elif not cycle.postponed:
             self.observed.store(key=key, record=record, body=body, patch=cycle.progress.patch)
@@ -468,20 +473,25 @@ class _ObservingStorage(kopf.MultiProgressStorage):
 
     def purge(self, *, key: kopf.HandlerId, body: kopf.Body, patch: kopf.Patch) -> None:
         cycle = self._cycle.get()
-        if cycle is not None and (cycle.pending or cycle.released):
+        if cycle is not None and cycle.may_release:
             patch = cycle.progress.patch
         self.observed.purge(key=key, body=body, patch=patch)
 
     def touch(self, *, body: kopf.Body, patch: kopf.Patch, value: str | None) -> None:
         cycle = self._cycle.get()
-        if cycle is not None and cycle.patch is patch and cycle.progress in patch.fns:
+        if (
+            cycle is not None
+            and cycle.may_release
+            and cycle.patch is patch
+            and cycle.progress in patch.fns
+        ):
             # At the end of a cycle Kopf removes its last touch: that costs no request then, too.
             patch = cycle.progress.patch
         self.observed.touch(body=body, patch=patch, value=value)
 
     def flush(self) -> None:
         cycle = self._cycle.get()
-        if cycle is not None:
+        if cycle is not None and cycle.may_release:
             _publish(cycle)
         self.observed.flush()
 
