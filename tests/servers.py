@@ -140,8 +140,10 @@ class Api:
     def __init__(self, url: str, token: str | None = None) -> None:
         self.url = url
         headers = {"Authorization": f"Bearer {token}"} if token else {}
+        # Where threads share a client, a TLS handshake may fail: nothing is sent by then.
+        transport = httpx.HTTPTransport(verify=False, trust_env=False, retries=2)
         self.client = httpx.Client(
-            base_url=url, headers=headers, verify=False, trust_env=False, timeout=30
+            base_url=url, headers=headers, transport=transport, trust_env=False, timeout=30
         )
 
     def close(self) -> None:
