@@ -1,6 +1,6 @@
 """Measure, print a table, and write the figures and pictures of the documentation: `make bench`.
 
-Every comparison is paired: what is compared is measured in the same rounds of one run, in a turning
+Every comparison is paired: what is compared is measured in the same rounds of one run, in changing
 order, and the median is given. Ratios hold on other machines; seconds and microseconds do not.
 """
 
@@ -16,7 +16,7 @@ from typing import Any
 
 from tests.servers import KubeApiServer, client_of
 
-from . import building, contention, flapping, lifecycle, pictures
+from . import building, contention, flapping, lifecycle, pages, pictures
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -27,14 +27,14 @@ def main() -> None:
     parser.add_argument("--owners", type=int, default=16, help="in the contention benchmark")
     parser.add_argument("--rounds", type=int, default=50, help="of each owner")
     parser.add_argument("--repeat", type=int, default=5, help="of everything; medians are given")
+    # A round takes seconds, in which a small machine has other things to do, too.
+    parser.add_argument("--lives", type=int, default=61, help="rounds of the lifecycle benchmark")
     parser.add_argument("--seconds", type=float, default=5, help="to watch a finalizer flap")
     parser.add_argument("--output", type=Path, default=DOCS, help="the folder of the documentation")
     options = parser.parse_args()
     assets = os.environ.get("KUBEBUILDER_ASSETS")
     if not assets:
         sys.exit("This measures on a real kube-apiserver: set KUBEBUILDER_ASSETS to its folder.")
-    # A round takes seconds, in which a small machine has other things to do, too.
-    lives = 2 * options.repeat + 1
     with KubeApiServer(Path(assets)) as server:
         results: dict[str, Any] = {
             "how": {
@@ -45,9 +45,9 @@ def main() -> None:
                 "owners": options.owners,
                 "rounds": options.rounds,
                 "repeat": options.repeat,
-                "repeat of the lives": lives,
+                "repeat of the lives": options.lives,
             },
-            "lifecycle": lifecycle.measure(server, objects=options.objects, repeat=lives),
+            "lifecycle": lifecycle.measure(server, objects=options.objects, repeat=options.lives),
             "contention": contention.measure(
                 server, owners=options.owners, rounds=options.rounds, repeat=options.repeat
             ),
@@ -56,49 +56,24 @@ def main() -> None:
             "import": building.measure_import(repeat=options.repeat),
             "flapping": flapping.measure(server, seconds=options.seconds),
         }
-    tables = {
-        name: table(results[name]) for name in ("lifecycle", "contention", "patches", "events")
-    }
-    tables["import"] = table({"kopf_finalizers": results["import"]})
-    tables["how"] = "; ".join(f"{what}: {value}" for what, value in results["how"].items()) + "."
+    tables = pages.tables_of(results)
     for name, text in tables.items():
         print(f"\n{name}\n{text}")
     options.output.mkdir(parents=True, exist_ok=True)
     (options.output / "benchmarks.json").write_text(json.dumps(results, indent=2) + "\n")
     page = (DOCS / "benchmarks.md").read_text()
-    (options.output / "benchmarks.md").write_text(filled(page, tables))
+    (options.output / "benchmarks.md").write_text(pages.filled(page, tables))
     pictures.draw(results, options.output)
     if options.output == DOCS:
         readme = DOCS.parent / "README.md"
-        story = flapping.as_table(results["how"], results["flapping"])
-        readme.write_text(filled(readme.read_text(), {"flapping": story}))
+        story = pages.table_of_the_readme(results)
+        readme.write_text(pages.filled(readme.read_text(), {"flapping": story}))
 
 
 def server_version(server: KubeApiServer) -> str:
     """What the API server says that it is."""
     with contextlib.closing(client_of(server)) as api:
         return str(api.get("/version").raise_for_status().json()["gitVersion"])
-
-
-def filled(page: str, tables: dict[str, str]) -> str:
-    """The page with its tables, each between the two comments that name it."""
-    for name, text in tables.items():
-        begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
-        before, _, rest = page.partition(begin)
-        after = rest.partition(end)[2]
-        page = f"{before}{begin}\n{text}\n{end}{after}"
-    return page
-
-
-def table(rows: dict[str, dict[str, Any]]) -> str:
-    """Rows by name as a Markdown table; what is no figure is left out."""
-    columns = [
-        key for key, value in next(iter(rows.values())).items() if isinstance(value, int | float)
-    ]
-    lines = ["| | " + " | ".join(columns) + " |", "| --- " * (len(columns) + 1) + "|"]
-    for name, row in rows.items():
-        lines.append(f"| {name} | " + " | ".join(f"{row[key]:.2f}" for key in columns) + " |")
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -68,28 +68,3 @@ def _story(server: KubeApiServer, api: Api, mode: str, seconds: float) -> dict[s
             "changes": changes,
             "cleanup ran": Path(folder, f"{name}.dropped").exists(),
         }
-
-
-def as_table(how: dict[str, Any], stories: dict[str, Any]) -> str:
-    """The table of the README: what became of the object, with Kopf's names and with ours."""
-    asked = {True: "yes", False: "**no, it was never asked to**"}
-    theirs, ours = stories.values()
-    rows = [
-        (
-            f"on a kube-apiserver {how['kube-apiserver'].lstrip('v')}, Kopf {how['Kopf']}",
-            "with Kopf's default names",
-            "with this library",
-        ),
-        ("---", "---", "---"),
-        ("A's finalizer was added", *(_times(story["added"]) for story in (theirs, ours))),
-        ("writes to the object", theirs["writes"], ours["writes"]),
-        (
-            "A cleaned up before the object was gone",
-            *(asked[story["cleanup ran"]] for story in (theirs, ours)),
-        ),
-    ]
-    return "\n".join(f"| {' | '.join(map(str, row))} |" for row in rows)
-
-
-def _times(count: int) -> str:
-    return "once" if count == 1 else f"{count:,} times"

@@ -9,6 +9,7 @@ import kopf
 import kopf_finalizers
 
 VARIANT = os.environ["VARIANT"]
+BY_HAND = [f"mycompany.com/plain.{purpose}" for purpose in ("database", "audit", "backups")]
 RESOURCE = (os.environ["GROUP"], "v1", os.environ["PLURAL"])
 
 
@@ -22,15 +23,39 @@ def configure(settings: kopf.OperatorSettings, **_: Any) -> None:
         settings.persistence.finalizer = "mycompany.com/plain"
 
 
+def by_hand(body: kopf.Body, patch: kopf.Patch, **_: Any) -> bool:
+    """The least that puts on three finalizers and takes them off: nothing waits for a cleanup."""
+    there = set(body.metadata.get("finalizers", ())) & set(BY_HAND)
+    if "deletionTimestamp" in body.metadata:
+        if there:
+            patch.fns.append(take_off)
+    elif len(there) < len(BY_HAND):
+        patch.fns.append(put_on)
+    return False
+
+
+def put_on(body: Any) -> None:
+    there = body["metadata"].setdefault("finalizers", [])
+    there.extend(name for name in BY_HAND if name not in there)
+
+
+def take_off(body: Any) -> None:
+    there = body["metadata"].get("finalizers", [])
+    body["metadata"]["finalizers"] = [name for name in there if name not in BY_HAND]
+
+
 def each(decorator: Callable[..., Any], *finalizers: str) -> None:
     for number, name in enumerate(finalizers):
         decorator(*RESOURCE, id=f"{decorator.__name__}-{number}", finalizer=name)(handler)
 
 
 match VARIANT:
-    case "plain":
+    case "plain" | "plain, 3 finalizers by hand":
         kopf.on.create(*RESOURCE)(handler)
+        kopf.on.update(*RESOURCE)(handler)
         kopf.on.delete(*RESOURCE)(handler)
+        if "by hand" in VARIANT:
+            kopf.on.event(*RESOURCE, when=by_hand)(handler)
     case "plain, 3 cleanups":
         kopf.on.create(*RESOURCE)(handler)
         for number in range(3):
@@ -38,6 +63,7 @@ match VARIANT:
     case "library":
         on = kopf_finalizers.configure("mycompany.com", "library").on
         on.create(*RESOURCE)(handler)
+        on.update(*RESOURCE)(handler)
         on.delete(*RESOURCE)(handler)
     case "library, 3 dedicated finalizers":
         on = kopf_finalizers.configure("mycompany.com", "library").on

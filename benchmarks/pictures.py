@@ -9,6 +9,8 @@ mpl.use("svg")
 
 from matplotlib import pyplot as plt
 
+from . import pages
+
 OURS, THEIRS, INK = "#1f7a5c", "#b5483a", "#727a85"
 
 mpl.rcParams |= {
@@ -72,10 +74,9 @@ def flapping(stories: dict[str, Any]) -> Any:
         axes.set_yticks([])
         axes.set_ylim(0, 1)
         axes.spines["left"].set_visible(False)
-        added = "once" if story["added"] == 1 else f"{story['added']} times"
         ran = "the cleanup ran" if story["cleanup ran"] else "the cleanup never ran"
         axes.set_title(
-            f"{name}: added {added}, {story['writes']} writes, {ran}",
+            f"{name}: added {pages.times(story['added'])}, {story['writes']} writes, {ran}",
             loc="left",
             fontsize=10,
         )

@@ -23,7 +23,7 @@ from click.testing import CliRunner
 
 import kopf_finalizers
 import kopf_finalizers.testing
-from benchmarks.flapping import as_table
+from benchmarks import pages
 from kopf_finalizers.cli import main
 from kopf_finalizers.on import On
 from kopf_finalizers.testing import ApiServer
@@ -394,7 +394,15 @@ def test_a_link_that_leads_nowhere_is_found(
 def test_the_readme_has_the_figures_of_the_benchmark() -> None:
     """Nobody has to take them on trust: `make bench` writes both."""
     results = json.loads((DOCS / "benchmarks.json").read_text())
-    assert as_table(results["how"], results["flapping"]) in (ROOT / "README.md").read_text()
+    assert pages.table_of_the_readme(results) in (ROOT / "README.md").read_text()
+
+
+def test_the_page_of_benchmarks_has_their_figures() -> None:
+    """And no others: a table that was edited by hand, or is missing, is noticed."""
+    results = json.loads((DOCS / "benchmarks.json").read_text())
+    page, tables = (DOCS / "benchmarks.md").read_text(), pages.tables_of(results)
+    assert set(re.findall(r"<!-- begin (\w+) -->", page)) == set(tables)
+    assert pages.filled(page, tables) == page
 
 
 def test_the_figures_of_the_document_are_json() -> None:
