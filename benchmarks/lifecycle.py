@@ -1,6 +1,7 @@
 """The life of many objects: how many requests and how much time an operator takes for them."""
 
 import contextlib
+import itertools
 import math
 import random
 import statistics
@@ -67,11 +68,8 @@ def _outside(count: int) -> int:
     It needs no idea of how the values are spread: each is on either side of the median as a coin
     falls. Of fewer than six values none can be left out.
     """
-    chance, outside = 2.0**-count, 0
-    while chance + math.comb(count, outside + 1) / 2**count <= 0.025:
-        outside += 1
-        chance += math.comb(count, outside) / 2**count
-    return outside
+    chances = itertools.accumulate(math.comb(count, n) / 2.0**count for n in range(count))
+    return max(0, sum(chance <= 0.025 for chance in chances) - 1)
 
 
 def _round(

@@ -44,27 +44,28 @@ def take_off(body: Any) -> None:
     body["metadata"]["finalizers"] = [name for name in there if name not in BY_HAND]
 
 
+def handle_changes(on: Any) -> None:
+    for decorator in (on.create, on.update, on.delete):
+        decorator(*RESOURCE)(handler)
+
+
 def each(decorator: Callable[..., Any], *finalizers: str) -> None:
     for number, name in enumerate(finalizers):
         decorator(*RESOURCE, id=f"{decorator.__name__}-{number}", finalizer=name)(handler)
 
 
 match VARIANT:
-    case "plain" | "plain, 3 finalizers by hand":
-        kopf.on.create(*RESOURCE)(handler)
-        kopf.on.update(*RESOURCE)(handler)
-        kopf.on.delete(*RESOURCE)(handler)
-        if "by hand" in VARIANT:
-            kopf.on.event(*RESOURCE, when=by_hand)(handler)
+    case "plain":
+        handle_changes(kopf.on)
+    case "plain, 3 finalizers by hand":
+        handle_changes(kopf.on)
+        kopf.on.event(*RESOURCE, when=by_hand)(handler)
     case "plain, 3 cleanups":
         kopf.on.create(*RESOURCE)(handler)
         for number in range(3):
             kopf.on.delete(*RESOURCE, id=f"delete-{number}")(handler)
     case "library":
-        on = kopf_finalizers.configure("mycompany.com", "library").on
-        on.create(*RESOURCE)(handler)
-        on.update(*RESOURCE)(handler)
-        on.delete(*RESOURCE)(handler)
+        handle_changes(kopf_finalizers.configure("mycompany.com", "library").on)
     case "library, 3 dedicated finalizers":
         on = kopf_finalizers.configure("mycompany.com", "library").on
         on.create(*RESOURCE, finalizer="database")(handler)
