@@ -14,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from tests.servers import KubeApiServer, client_of
+from tests.support.servers import KubeApiServer, client_of
 
 from . import building, contention, flapping, lifecycle, pages, pictures
 

@@ -12,8 +12,8 @@ from typing import Any, cast
 import kopf
 
 import kopf_finalizers
-from kopf_finalizers.patches import AddFinalizer
-from tests.cycles import settled_event
+from kopf_finalizers._changes import AddFinalizer
+from tests.support.cycles import settled_event
 
 NAME = "mycompany.com/db-operator"
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import httpx
 
 from kopf_finalizers import ensure_finalizer, release_finalizer
-from tests.servers import Api, Body, KubeApiServer, Resource, client_of
+from tests.support.servers import Api, Body, KubeApiServer, Resource, client_of
 
 
 class Bring(Protocol):

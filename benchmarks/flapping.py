@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.operators import OperatorProcess
-from tests.servers import Api, KubeApiServer, Resource, client_of, wait_until
+from tests.support.operators import OperatorProcess
+from tests.support.servers import Api, KubeApiServer, Resource, client_of, wait_until
 
 OPERATORS = Path(__file__).parents[1] / "examples" / "demo" / "operators"
 GADGETS = Resource("demo.example.com", "v1", "gadgets", "Gadget")

@@ -12,8 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from tests.operators import OperatorProcess
-from tests.servers import Api, KubeApiServer, Resource, Watched, client_of
+from tests.support.operators import OperatorProcess
+from tests.support.servers import Api, KubeApiServer, Resource, Watched, client_of
 
 COMPARED = [
     ("plain", "plain"),

@@ -14,20 +14,20 @@ finalizer is touched by anyone but its owner, no cleanup is skipped, no object i
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from .errors import ConfigurationError
-from .finalizers import Finalizers, configure
-from .names import FinalizerName, OperatorIdentity, OperatorName, OrganisationDomain, Purpose
-from .patches import add_finalizer, has_finalizer, json_patch, merge_patch, remove_finalizer
+from ._errors import ConfigurationError
+from ._finalizers import Finalizers, configure
+from ._names import FinalizerName, OperatorIdentity, OperatorName, OrganisationDomain, Purpose
+from ._patches import add_finalizer, has_finalizer, json_patch, merge_patch, remove_finalizer
 
 if TYPE_CHECKING:
-    from .clients import (
+    from ._clients.ensure import (
         FinalizerOutcome,
         apply_configuration,
         ensure_finalizer,
         release_finalizer,
     )
-    from .description import Description
-    from .inventory import InventoryEntry
+    from ._description import Description
+    from ._inventory import InventoryEntry
 
 __all__ = [
     "ConfigurationError",
@@ -52,12 +52,12 @@ __all__ = [
 ]
 
 _LATER = {
-    "Description": "description",
-    "FinalizerOutcome": "clients",
-    "InventoryEntry": "inventory",
-    "apply_configuration": "clients",
-    "ensure_finalizer": "clients",
-    "release_finalizer": "clients",
+    "Description": "_description",
+    "FinalizerOutcome": "_clients.ensure",
+    "InventoryEntry": "_inventory",
+    "apply_configuration": "_clients.ensure",
+    "ensure_finalizer": "_clients.ensure",
+    "release_finalizer": "_clients.ensure",
 }
 
 

@@ -1,5 +1,5 @@
 """`python -m kopf_finalizers`: the same as `kopf-finalizers`."""
 
-from .cli import main
+from ._cli import main
 
 main(prog_name="kopf-finalizers")

@@ -10,7 +10,7 @@ import pytest
 
 from kopf_finalizers.testing import ApiServer
 
-from .servers import Api, KubeApiServer, Resource, Server, client_of
+from .support.servers import Api, KubeApiServer, Resource, Server, client_of
 
 pytest_plugins = ["kopf_finalizers.testing", "pytester"]
 

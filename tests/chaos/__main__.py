@@ -30,8 +30,8 @@ import httpx
 
 from kopf_finalizers import json_patch
 
-from ..operators import OperatorProcess
-from ..servers import Api, Body, KubeApiServer, Resource, client_of, wait_until
+from ..support.operators import OperatorProcess
+from ..support.servers import Api, Body, KubeApiServer, Resource, client_of, wait_until
 
 OWN = ("alpha", "beta", "gamma")
 FOREIGN = "third.org/controller"

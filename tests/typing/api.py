@@ -1,4 +1,4 @@
-"""Usage that type checkers must take: never run, but checked by `tests/test_typing.py`.
+"""Usage that type checkers must take: never run, but checked by `tests/typing/test_typing.py`.
 
 Decorated functions keep their types, whatever decorates them; everything public has one.
 """

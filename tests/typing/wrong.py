@@ -1,4 +1,4 @@
-"""Usage that type checkers must refuse: never run, but checked by `tests/test_typing.py`.
+"""Usage that type checkers must refuse: never run, but checked by `tests/typing/test_typing.py`.
 
 Each `type: ignore` names the error that it stands for. A checker that no longer finds the error
 complains that the comment is unused, which is an error too.

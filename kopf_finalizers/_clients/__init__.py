@@ -1,0 +1,1 @@
+"""One finalizer brought on or off an object through any client."""

@@ -1,0 +1,1 @@
+"""Dedicated finalizers in Kopf's handling cycle."""

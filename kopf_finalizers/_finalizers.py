@@ -1,0 +1,497 @@
+"""`Finalizers` and `configure`: where an operator's names, settings and decorators meet."""
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import kopf
+
+from ._bodies import finalizers_of
+from ._changes import ReplaceFinalizer, append
+from ._dedicated.cycle import DedicatedFinalizers
+from ._errors import ConfigurationError
+from ._kopf import body_of
+from ._names import OperatorIdentity, Rollout
+from ._on import FinalizerArg, On
+from ._patches import add_finalizer, remove_finalizer
+from ._resources import Selector
+from ._settings import KOPF_FINALIZER, KOPF_PREFIX, DefaultMarker, Unchanged, apply_identity, logger
+from ._unset import LEFT_OUT, LeftOut
+
+if TYPE_CHECKING:
+    from ._description import Description
+    from ._inventory import InventoryEntry
+
+
+class Finalizers:
+    """The finalizers of one operator: its names, its decorators, and changes of its own entries.
+
+    `configure` makes one and has Kopf apply it when the operator starts. Made directly it registers
+    nothing, for operators that are embedded in another program: then call `apply` on the settings.
+
+    Args:
+        identity: Who the operator is.
+        storages: Whether applying it sets the progress and the diff-base storages too. With False
+            the operator's own are left as they are; they must be nobody else's.
+        watches_only: Whether the operator has said that it needs no finalizer.
+        registry: Where its decorators register; Kopf's default registry when left out.
+        former, former_dedicated, rollout, former_storage_prefix, former_is_shared: As in
+            `configure`.
+
+    Raises:
+        ConfigurationError: As in `configure`.
+
+    Example:
+        >>> identity = OperatorIdentity(domain="mycompany.com", operator="db-operator")
+        >>> finalizers = Finalizers(identity)
+        >>> settings = kopf.OperatorSettings()
+        >>> finalizers.apply(settings)
+        >>> settings.persistence.finalizer
+        'mycompany.com/db-operator'
+    """
+
+    identity: OperatorIdentity
+    """Who the operator is: `identity.storage_prefix` is the prefix of its annotations.
+
+    Example:
+        >>> finalizers.identity.storage_prefix
+        'db-operator.mycompany.com'
+    """
+
+    storages: bool
+    """Whether the identity sets the storages, too.
+
+    Example:
+        >>> finalizers.storages
+        True
+    """
+
+    watches_only: bool
+    """Whether the operator has said that it needs no finalizer.
+
+    Example:
+        >>> finalizers.watches_only
+        False
+    """
+
+    on: On
+    """The decorators: `create`, `resume`, `update`, `delete`, `field`, `event`, `daemon`, `timer`.
+
+    Example:
+        >>> @finalizers.on.delete("mygroup", "v1", "myresources", finalizer="backups")
+        ... def drop_backups(**_): ...
+    """
+
+    def __init__(
+        self,
+        identity: OperatorIdentity,
+        *,
+        storages: bool = True,
+        watches_only: bool = False,
+        registry: kopf.OperatorRegistry | None = None,
+        former: Iterable[str] = (),
+        former_dedicated: Mapping[str, Iterable[str]] | None = None,
+        rollout: Rollout = "switch",
+        former_storage_prefix: str | LeftOut | None = LEFT_OUT,
+        former_is_shared: bool = False,
+    ) -> None:
+        self.identity = identity
+        self.storages = storages
+        self.watches_only = watches_only
+        self._registry = registry
+        self._rollout = rollout
+        former = _listed("former", former)
+        dedicated: dict[str, tuple[str, ...]] = {}
+        self._rename = None
+        moves = isinstance(former_storage_prefix, str)
+        if not moves and former_storage_prefix not in (None, LEFT_OUT):
+            raise ConfigurationError(
+                f"former_storage_prefix={former_storage_prefix!r} must be the prefix of annotations"
+                f' as a string, as in former_storage_prefix="{KOPF_PREFIX}", or None.'
+            )
+        if former_is_shared and not (moves or former):
+            raise ConfigurationError(
+                "former_is_shared=True is about former names, and there are none: add"
+                f' former=["{KOPF_FINALIZER}"], or leave it out.'
+            )
+        if moves or former != () or former_dedicated or rollout != "switch":
+            # Imported when it is needed: most operators have no former names.
+            from ._renames.rename import Rename, former_names_of
+
+            dedicated = former_names_of(
+                identity, _dedicated(former_dedicated), rollout, taken=former
+            )
+            self._rename = Rename.checked(
+                identity,
+                former=former,
+                rollout=rollout,
+                former_storage_prefix=former_storage_prefix,
+                storages=storages,
+                former_is_shared=former_is_shared,
+                renames_dedicated=bool(dedicated),
+                watches_only=watches_only,
+            )
+        # One that only watches has left no marker behind, and a former name is recognised.
+        unmarked = watches_only or KOPF_FINALIZER in self.former
+        self._marker = None if unmarked else DefaultMarker(identity)
+        self._dedicated = DedicatedFinalizers(
+            former=dedicated, keeps_former=rollout == "recognise", left=self.former
+        )
+        self.on = On(identity, self._dedicated, watches_only=watches_only, registry=registry)
+
+    @property
+    def name(self) -> str:
+        """The operator's own finalizer, which Kopf puts on and takes off.
+
+        Example:
+            >>> finalizers.name
+            'mycompany.com/db-operator'
+        """
+        return self.identity.finalizer
+
+    @property
+    def former(self) -> tuple[str, ...]:
+        """The names that the operator's own finalizer had before, and that are still recognised.
+
+        Example:
+            >>> finalizers.former
+            ()
+        """
+        return self._rename.former if self._rename else ()
+
+    def name_for(self, purpose: str) -> str:
+        """The dedicated finalizer for a purpose, or a full name that this operator may use.
+
+        Raises:
+            ConfigurationError: As `OperatorIdentity.finalizer_for`.
+
+        Example:
+            >>> finalizers.name_for("backups")
+            'mycompany.com/db-operator.backups'
+        """
+        return self.identity.finalizer_for(purpose)
+
+    def apply(self, settings: kopf.OperatorSettings) -> None:
+        """Apply the identity to an operator's settings, before the operator starts.
+
+        It sets the finalizer and, unless `storages=False`, the progress and the diff-base storage,
+        and readies the dedicated finalizers of all handlers declared so far and later.
+
+        Raises:
+            ConfigurationError: There are former names, and this Kopf would not recognise them.
+
+        Example:
+            >>> settings = kopf.OperatorSettings()
+            >>> finalizers.apply(settings)
+            >>> settings.persistence.finalizer
+            'mycompany.com/db-operator'
+        """
+        registry = self._registry or kopf.get_default_registry()
+        if self._rollout == "recognise":
+            self._warn_of_new_dedicated()
+        apply_identity(settings, self.identity, storages=self.storages, marker=self._marker)
+        if self._marker is not None and not self.storages:
+            self._marker.watch(registry)
+        mover = None if self._rename is None else self._rename.apply(settings, registry)
+        unchanged = Unchanged(settings, self.identity, storages=self.storages)
+        # Whoever of them is asked about objects has a look: not every operator has all three.
+        if self._marker is not None:
+            self._marker.unchanged = unchanged
+        if mover is not None:
+            mover.unchanged = unchanged
+        self._dedicated.apply(settings, unchanged)
+
+    def _warn_of_new_dedicated(self) -> None:
+        known = self._dedicated.former_names
+        new = dict.fromkeys(use.finalizer for use in self._dedicated.uses)
+        if unknown := [name for name in new if name not in known]:
+            logger.warning(
+                "The release before this one knows nothing of %s: after a rollback to it, objects"
+                " that carry one of these hang when they are deleted. Give cleanups dedicated"
+                " finalizers when the rename is done, in a release without rollout=.",
+                ", ".join(unknown),
+            )
+
+    def add(self, patch: kopf.Patch, purpose: str | None = None) -> None:
+        """Put one of the operator's own finalizers on an object, through a handler's patch.
+
+        See `add_finalizer`. A finalizer that a handler has declared with `finalizer=` needs no such
+        call. One that is added by hand must be removed by hand.
+
+        Without a purpose it is the operator's finalizer, which Kopf puts on and takes off itself.
+        It is assumed that the operator has no handlers for such objects, or one that needs that
+        finalizer: else Kopf takes it off whenever it sees it, and a handler that puts it on again
+        each time never ends. So give a purpose in handlers.
+
+        Raises:
+            ConfigurationError: As `add_finalizer` and `name_for`; or there is no purpose, and the
+                operator has said that it only watches.
+
+        Example:
+            >>> patch = kopf.Patch()
+            >>> finalizers.add(patch, "snapshots")
+            >>> patch.fns
+            [AddFinalizer('mycompany.com/db-operator.snapshots')]
+        """
+        if purpose is None and self.watches_only:
+            raise ConfigurationError(
+                f"{self.name} was configured with finalizer=None, as an operator that only watches:"
+                " Kopf takes its finalizer off every object, and would do so each time that this"
+                ' puts it on. Give a purpose, as in finalizers.add(patch, "snapshots").'
+            )
+        self._watch(patch)
+        name, *former = self._names(purpose)
+        written = former[0] if former and self._rollout == "recognise" else name
+        there = {name, *former}.intersection(finalizers_of(body_of(patch) or {}))
+        if there and written not in there:
+            append(patch, ReplaceFinalizer(written, patch, former=frozenset(there)))
+        else:
+            add_finalizer(patch, written)
+
+    def remove(self, patch: kopf.Patch, purpose: str | None = None) -> None:
+        """Take one of the operator's own finalizers off an object, through a handler's patch.
+
+        See `remove_finalizer`. Its former names go with it. Without a purpose, what is said of
+        `add` holds: where a handler needs the operator's finalizer, Kopf puts it on again.
+
+        Raises:
+            ConfigurationError: As `remove_finalizer` and `name_for`.
+
+        Example:
+            >>> patch = kopf.Patch()
+            >>> finalizers.remove(patch, "snapshots")
+            >>> patch.fns
+            [RemoveFinalizer('mycompany.com/db-operator.snapshots')]
+        """
+        self._watch(patch)
+        for name in self._names(purpose):
+            remove_finalizer(patch, name)
+
+    def describe(self, body: Mapping[str, Any]) -> "Description":
+        """Whose the finalizers of one object are, and whether it is stuck.
+
+        Example:
+            >>> body = {
+            ...     "metadata": {
+            ...         "deletionTimestamp": "2026-01-01T00:00:00Z",
+            ...         "finalizers": ["kopf.zalando.org/KopfFinalizerMarker"],
+            ...     }
+            ... }
+            >>> description = finalizers.describe(body)
+            >>> description.foreign, description.is_stuck
+            (('kopf.zalando.org/KopfFinalizerMarker',), True)
+        """
+        from ._description import describe
+
+        return describe(
+            body,
+            self.identity,
+            former=[*self.former, *self._dedicated.former],
+            dedicated=[use.finalizer for use in self._dedicated.uses],
+        )
+
+    def inventory(self) -> "list[InventoryEntry]":
+        """Every finalizer that the operator's handlers use: for its documentation.
+
+        It is complete for dedicated finalizers. For the operator's own one it knows the handlers
+        that were declared with this object's `on`. Those of `kopf.on.delete`, `kopf.on.daemon` and
+        `kopf.on.timer` make Kopf put the same finalizer on their objects, and are not listed; nor
+        is what handlers put on by themselves, with `add`.
+
+        `kopf-finalizers document` prints it.
+
+        Example:
+            >>> @finalizers.on.delete("mycompany.com", "v1", "databases")
+            ... def drop_database(**_): ...
+            >>> entry = finalizers.inventory()[0]
+            >>> f"{entry.name} on {entry.resource} waits for {entry.waits_for}"
+            'mycompany.com/db-operator on databases.v1.mycompany.com waits for drop_database ...'
+        """
+        from ._inventory import inventory_of
+
+        former = {self.name: self.former}
+        return inventory_of(
+            self.on.guarded, self._dedicated.uses, former | self._dedicated.former_names
+        )
+
+    def _watch(self, patch: kopf.Patch) -> None:
+        """Look after the objects of that kind, whoever's decorators the handlers there have."""
+        body = body_of(patch) or {}
+        if body.get("kind") and body.get("apiVersion"):
+            group, _, version = body["apiVersion"].rpartition("/")
+            options = (("group", group), ("version", version), ("kind", body["kind"]))
+            registry = self._registry or kopf.get_default_registry()
+            self._dedicated.watch(registry, Selector((), options))
+
+    def _names(self, purpose: str | None) -> tuple[str, ...]:
+        """A finalizer, and the names that it had before."""
+        if purpose is None:
+            return self.name, *self.former
+        name = self.name_for(purpose)
+        return name, *self._dedicated.former_names.get(name, ())
+
+    def __repr__(self) -> str:
+        return f"<Finalizers of {self.name}>"
+
+
+# Which operator a registry belongs to. An operator is one process with one registry and one set of
+# settings, so a second identity in it would take the place of the first.
+_configured: dict[kopf.OperatorRegistry, tuple[Finalizers, dict[str, Any]]] = {}
+
+
+def configure(
+    domain: str | None = None,
+    operator: str | None = None,
+    *,
+    finalizer: FinalizerArg = LEFT_OUT,
+    name: str | None = None,
+    registry: kopf.OperatorRegistry | None = None,
+    storages: bool = True,
+    former: Iterable[str] = (),
+    former_dedicated: Mapping[str, Iterable[str]] | None = None,
+    rollout: Rollout = "switch",
+    former_storage_prefix: str | LeftOut | None = LEFT_OUT,
+    former_is_shared: bool = False,
+) -> Finalizers:
+    """Say who this operator is; from then on its finalizers and storages are its own.
+
+    It registers an `on.startup` handler that applies the identity to Kopf's settings. Called again
+    with the same identity, as in each module of an operator, it returns the same `Finalizers`.
+
+    Args:
+        domain: A domain that the organisation owns.
+        operator: The operator's name, unique in the organisation.
+        finalizer: In place of domain and operator: a whole finalizer, or a template of one with
+            `{name}` after the slash. Or `None`, beside domain and operator, for an operator that
+            only watches: it gets a unique name that it never writes, so that Kopf takes no other
+            operator's finalizer off.
+        name: What `{name}` in the template stands for.
+        registry: Kopf's registry; its default one when left out.
+        storages: With False, the progress and the diff-base storage are left alone, for operators
+            that have storages of their own.
+        former: The finalizers that this operator had before, as its objects carry them: with
+            Kopf's default name, `["kopf.zalando.org/KopfFinalizerMarker"]`. They are recognised,
+            and left behind in the stages of `rollout`.
+        former_dedicated: The same for dedicated finalizers, by purpose.
+        rollout: `"recognise"` in the first release with former names, `"switch"` in the second; the
+            third has no former names. Each can be rolled back to the one before.
+        former_storage_prefix: The prefix of the annotations where this operator's records were;
+            Kopf's default, where `former` has Kopf's default name. None if they do not move. Given
+            without `former`, it moves the records of an operator that has had no finalizer.
+        former_is_shared: Whether another operator with the same former names, Kopf's default ones
+            say, works on the same resources. Then its records and its finalizer are left alone as
+            far as that can be.
+
+    Raises:
+        ConfigurationError: A name breaks a rule, the arguments do not go together, or the registry
+            already belongs to another identity.
+
+    Example:
+        >>> import kopf_finalizers
+        >>> finalizers = kopf_finalizers.configure(domain="mycompany.com", operator="db-operator")
+        >>> finalizers.name
+        'mycompany.com/db-operator'
+    """
+    identity = _identity(domain, operator, finalizer, name)
+    watches_only = finalizer is None
+    registry = kopf.get_default_registry() if registry is None else registry
+    known = _configured.get(registry)
+    options: dict[str, Any] = {
+        "storages": storages,
+        "watches_only": watches_only,
+        "former": _listed("former", former),
+        "former_dedicated": _dedicated(former_dedicated),
+        "rollout": rollout,
+        "former_storage_prefix": former_storage_prefix,
+        "former_is_shared": former_is_shared,
+    }
+    if known is None:
+        finalizers = Finalizers(identity, registry=registry, **options)
+        _configured[registry] = (finalizers, options)
+        _apply_at_startup(finalizers, registry)
+        return finalizers
+    finalizers, known_options = known
+    if finalizers.identity != identity:
+        raise ConfigurationError(
+            f"This operator is already configured as {finalizers.name}, so it cannot be"
+            f" {identity.finalizer} too: an operator has one identity. Use one configure() call,"
+            " and pass what it returns to the other modules; two operators in one process need a"
+            " registry= each."
+        )
+    others = [key for key in options if options[key] != known_options[key]]
+    if others:
+        names = ", ".join("finalizer=" if key == "watches_only" else f"{key}=" for key in others)
+        raise ConfigurationError(
+            f"{finalizers.name} is already configured with other options ({names}): call"
+            " configure() with the same arguments everywhere, or once."
+        )
+    return finalizers
+
+
+def _listed(what: str, names: object) -> tuple[str, ...]:
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        raise ConfigurationError(
+            f'{what}={names!r} must be a list of names, as in {what}=["{KOPF_FINALIZER}"].'
+        )
+    return tuple(names)
+
+
+def _dedicated(former: object) -> dict[str, tuple[str, ...]]:
+    if former is None:
+        return {}
+    if not isinstance(former, Mapping):
+        raise ConfigurationError(
+            f"former_dedicated={former!r} must have for each purpose the names that it had, as in"
+            ' former_dedicated={"backups": ["mycompany.com/old-backups"]}.'
+        )
+    return {key: _listed(f"former_dedicated[{key!r}]", those) for key, those in former.items()}
+
+
+def configured_in(registry: kopf.OperatorRegistry) -> Finalizers | None:
+    """What `configure` has made for this registry, if it was called."""
+    finalizers, _ = _configured.get(registry, (None, None))
+    return finalizers
+
+
+def _identity(
+    domain: str | None, operator: str | None, finalizer: FinalizerArg, name: str | None
+) -> OperatorIdentity:
+    if finalizer is LEFT_OUT or finalizer is None:
+        if name is not None:
+            raise ConfigurationError(
+                f'name="{name}" fills in a template, and there is none: add'
+                ' finalizer="mycompany.com/operator-{name}", or write operator= in its place.'
+            )
+        if domain is not None and "/" in str(domain) and operator is None:
+            raise ConfigurationError(
+                f'"{domain}" is a whole finalizer, where a domain is asked for: write'
+                f' configure(finalizer="{domain}").'
+            )
+        if domain is None or operator is None:
+            missing = "domain=" if domain is None else "operator="
+            raise ConfigurationError(
+                f"{missing} is missing: an operator is identified by a domain and a name, as in"
+                ' configure(domain="mycompany.com", operator="db-operator").'
+            )
+        return OperatorIdentity.checked(domain=domain, operator=operator)
+    if not isinstance(finalizer, str):
+        raise ConfigurationError(
+            f"finalizer={finalizer!r}: a whole finalizer or a template of one is a string, as in"
+            ' finalizer="mycompany.com/operator-{name}"; for an operator that only watches it is'
+            " None, beside domain= and operator=."
+        )
+    if domain is not None or operator is not None:
+        raise ConfigurationError(
+            f'finalizer="{finalizer}" stands in place of domain= and operator=: leave these two'
+            " out, or the finalizer."
+        )
+    return OperatorIdentity.from_template(finalizer, name=name)
+
+
+def _apply_at_startup(finalizers: Finalizers, registry: kopf.OperatorRegistry) -> None:
+    @kopf.on.startup(registry=registry, id="kopf-finalizers")
+    async def apply_identity_at_startup(settings: kopf.OperatorSettings, **_: Any) -> None:
+        try:
+            finalizers.apply(settings)
+        except ConfigurationError as error:
+            # Kopf tries a failed startup handler again, for ever: this one can only fail again.
+            raise kopf.PermanentError(str(error)) from error

@@ -1,0 +1,149 @@
+"""What finalizers an operator uses: a record for its documentation, and for whoever is on call.
+
+It is made from what the operator's handlers have declared, without a cluster. So a resource is
+shown as the handlers name it, in the notation of kubectl as far as that is possible.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+
+from ._dedicated.cycle import Use
+from ._resources import Selector
+
+# The inner command prints the JSON Patch that takes one entry off: the last one where it is there
+# twice, and nothing at all where it is not there. The `test`s make an API server refuse the patch
+# where it is another object by now, or another entry has come to that place.
+_COMMAND = """\
+kubectl patch RESOURCE NAME --namespace NAMESPACE --type json --patch "$(
+  kubectl get RESOURCE NAME --namespace NAMESPACE --output go-template='
+    {{- $patch := "" -}}
+    {{- range $i, $f := .metadata.finalizers -}}
+      {{- if eq $f "FINALIZER" -}}
+        {{- $patch = printf `[
+          {"op": "test", "path": "/metadata/uid", "value": "%s"},
+          {"op": "test", "path": "/metadata/finalizers/%d", "value": "%s"},
+          {"op": "remove", "path": "/metadata/finalizers/%d"}
+        ]` $.metadata.uid $i $f $i -}}
+      {{- end -}}
+    {{- end -}}
+    {{- $patch -}}
+  ')"
+"""
+
+_STOPPED = {"daemon": "the daemon", "timer": "the timer"}
+
+
+@dataclass(frozen=True)
+class InventoryEntry:
+    """One finalizer that one handler has on its objects: what it is for, and how it goes.
+
+    Attributes:
+        name: The finalizer.
+        resource: The objects that carry it, as kubectl names them: `databases.v1.mycompany.com`. In
+            words where a handler selects its objects in a way that kubectl does not know.
+        handler: The handler's id, as it stands in Kopf's logs; of a lambda without its folder.
+        decorator: What has declared it: `on.delete`, `on.daemon` and so on.
+        waits_for: What must happen before the operator takes it off an object being deleted.
+        release: A command that takes it off one object by hand, and nobody else's. It is for a
+            POSIX shell, with NAME and NAMESPACE to be replaced. Where the list has changed in
+            between, the API server refuses it, and it can be run again; where the finalizer is not
+            on the object, nothing is sent. What it waits for is then not done.
+        former_of: The finalizer that has this one's place now, where it is a former name that is
+            still recognised (`former=` and `former_dedicated=` of `configure`).
+
+    Example:
+        >>> @finalizers.on.delete("mycompany.com", "v1", "databases", finalizer="backups")
+        ... def drop_backups(**_): ...
+        >>> entry = finalizers.inventory()[-1]
+        >>> entry.name, entry.resource, entry.handler
+        ('mycompany.com/db-operator.backups', 'databases.v1.mycompany.com', 'drop_backups')
+        >>> entry.waits_for
+        'drop_backups to succeed, or to be given up'
+        >>> print(entry.release)
+        kubectl patch databases.v1.mycompany.com NAME --namespace NAMESPACE --type json ...
+    """
+
+    name: str
+    resource: str
+    handler: str
+    decorator: str
+    waits_for: str
+    release: str
+    former_of: str | None = None
+
+
+def inventory_of(
+    own: Sequence[Use], dedicated: Sequence[Use], former: Mapping[str, Iterable[str]]
+) -> list[InventoryEntry]:
+    """The entries of an operator: those of its own finalizer, and those of each dedicated one.
+
+    Those of one finalizer stand together, and those of its former names after them.
+    """
+    ends = [(use, _end_of(use)) for use in own]
+    ends += [(use, _end_of_dedicated(use, dedicated)) for use in dedicated]
+    entries = dict[InventoryEntry, None]()
+    for name in dict.fromkeys(use.finalizer for use, _ in ends):
+        for shown in (name, *former.get(name, ())):
+            of = name if shown != name else None
+            its = ((use, end) for use, end in ends if use.finalizer == name)
+            entries.update((_entry(shown, use, end, former_of=of), None) for use, end in its)
+    return list(entries)
+
+
+def _entry(name: str, use: Use, end: str, *, former_of: str | None) -> InventoryEntry:
+    resource, is_known = _resource(use.selector)
+    return InventoryEntry(
+        name=name,
+        resource=resource,
+        handler=_shown(use.handler_id),
+        decorator=f"on.{use.kind}",
+        waits_for=end,
+        release=release_command(name, resource if is_known else "RESOURCE"),
+        former_of=former_of,
+    )
+
+
+def release_command(name: str, resource: str = "RESOURCE") -> str:
+    """The command that takes one finalizer off one object, with what is to be replaced in it."""
+    return _COMMAND.replace("RESOURCE", resource).replace("FINALIZER", name).rstrip()
+
+
+def _end_of(use: Use) -> str:
+    """What an operator's own finalizer waits for, on behalf of one handler."""
+    if use.kind in _STOPPED:
+        return f"{_STOPPED[use.kind]} {_shown(use.handler_id)} to stop"
+    return f"{_shown(use.handler_id)} to succeed, or to be given up"
+
+
+def _end_of_dedicated(use: Use, uses: Iterable[Use]) -> str:
+    cleanups = [
+        _shown(other.handler_id)
+        for other in uses
+        if other.is_cleanup
+        and other.finalizer == use.finalizer
+        and other.selector.overlaps(use.selector)
+    ]
+    if not cleanups:
+        return "nothing: it goes as soon as the object is being deleted"
+    return f"{' and '.join(dict.fromkeys(cleanups))} to succeed, or to be given up"
+
+
+def _resource(selector: Selector) -> tuple[str, bool]:
+    """The objects that a handler selects, and whether kubectl knows them under that name."""
+    group, version, name = selector.parts()
+    where = ".".join(filter(None, [version, group])) if group else ""
+    inside = f" in {where}" if where else ""
+    if callable(name):
+        return f"the resources that {getattr(name, '__qualname__', 'a function')} selects", False
+    if not isinstance(name, str):
+        return f"all resources{inside}", False
+    if dict(selector.options).get("category") == name:
+        return f"the resources of the category {name}{inside}", False
+    return f"{name}.{where}" if where else name, True
+
+
+def _shown(handler_id: str) -> str:
+    """A handler's id that is the same on every machine: Kopf's ids of lambdas name the folder."""
+    kind, colon, place = handler_id.partition(":")
+    return f"{kind}:{PurePath(place).name}" if kind == "lambda" and colon else handler_id

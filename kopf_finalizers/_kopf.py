@@ -1,0 +1,81 @@
+"""All that is not Kopf's public API: each with the reason, and with a test that fails with Kopf.
+
+The tests are in `tests/contract/`. A new release of Kopf is this file's work.
+"""
+
+import functools
+import importlib
+from collections.abc import Iterable, Mapping
+from typing import Any, cast
+
+import kopf
+
+from ._errors import ConfigurationError
+
+
+def body_of(patch: kopf.Patch) -> Mapping[str, Any] | None:
+    """The body that Kopf made a patch for; None for a patch that a test made.
+
+    A handler's patch knows its body, and there is no public way to ask for it.
+    """
+    body: Mapping[str, Any] | None = getattr(patch, "_original", None)
+    return body
+
+
+def handlers_of(registry: kopf.OperatorRegistry) -> list[Any]:
+    """The handlers of an operator that may need its finalizer, or have progress.
+
+    Handlers may be registered with Kopf's own decorators, and there is no public way to ask which
+    there are.
+    """
+    changing, spawning = registry._changing, registry._spawning  # noqa: SLF001
+    return [*changing.get_all_handlers(), *spawning.get_all_handlers()]
+
+
+def refuse_if_kopf_compares_otherwise(finalizer: str, names: Iterable[str]) -> None:
+    """Try how Kopf finds, adds and removes its finalizer.
+
+    There is no public way to ask Kopf whether it recognises a finalizer that equals its former
+    names, short of running it on an object.
+
+    Raises:
+        ConfigurationError: Kopf does not recognise a former name, or cannot be asked.
+    """
+    try:
+        problem = _unexpected_of(
+            finalizer, names, importlib.import_module("kopf._cogs.structs.finalizers")
+        )
+    except (AttributeError, ImportError, TypeError, ValueError) as error:
+        problem = repr(error)
+    if problem:
+        metadata = importlib.import_module("importlib.metadata")  # slow to import
+        raise ConfigurationError(
+            f"This version of Kopf ({metadata.version('kopf')}) compares finalizers in a way that"
+            " kopf-finalizers does not know, so former names would not be recognised, and objects"
+            " that carry them would hang when they are deleted. Go back to the version of Kopf that"
+            f" the last release used, and look for a newer kopf-finalizers. ({problem})"
+        )
+
+
+def _unexpected_of(finalizer: str, names: Iterable[str], functions: Any) -> str:
+    """What Kopf does otherwise than is expected of it; empty where there is nothing."""
+    other, expected = "other.org/f", str.__str__(finalizer)
+    bare: dict[str, Any] = {"metadata": {"finalizers": [other]}}
+    operations = kopf.Patch(
+        fns=[functools.partial(functions.block_deletion, finalizer=finalizer)]
+    ).as_json_patch(cast("kopf.RawBody", bare))
+    if functions.is_deletion_blocked(bare, finalizer) or operations != [
+        {"op": "add", "path": "/metadata/finalizers/1", "value": expected}
+    ]:
+        return f"an object without it gets {operations}"
+    for name in names:
+        body: dict[str, Any] = {"metadata": {"finalizers": [name, other, name]}}
+        if not functions.is_deletion_blocked(body, finalizer):
+            return f"{name} is not found"
+        functions.block_deletion(body, finalizer)
+        if body["metadata"]["finalizers"] != [name, other, name]:
+            return f"{expected} is added to {name}"
+        functions.allow_deletion(body, finalizer)
+        if body["metadata"]["finalizers"] != [other]:
+            return f"{name} is not removed"
+    return ""

@@ -1,0 +1,470 @@
+"""The decorators: `kopf.on`, with a finalizer for each handler.
+
+They take what Kopf's take (1.44 to 1.45), register the function with Kopf as it is, and return it
+as it is. `finalizer=` is the one argument more: left out, the handler is guarded as Kopf guards it;
+a purpose or a full name gives it a dedicated finalizer; `None` says that it needs none.
+"""
+
+import enum
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from types import FunctionType, MethodType
+from typing import Any, Protocol, TypeAlias, TypedDict, TypeVar
+
+import kopf
+from typing_extensions import Unpack
+
+from ._dedicated.cycle import DedicatedFinalizers, Use
+from ._errors import ConfigurationError
+from ._names import OperatorIdentity
+from ._resources import Selector
+from ._unset import LEFT_OUT, LeftOut
+
+HandlerT = TypeVar("HandlerT", bound=Callable[..., Any])
+
+
+class Decorator(Protocol):
+    """What each of the decorators returns: the function comes back as it was, with its type."""
+
+    def __call__(self, fn: HandlerT, /) -> HandlerT:
+        """Register the function and return it."""
+
+
+ResourceArg: TypeAlias = str | enum.Enum | Callable[[kopf.Resource], bool] | None
+MetaFilter: TypeAlias = Mapping[str, str | enum.Enum | Callable[..., bool]] | None
+FinalizerArg: TypeAlias = str | LeftOut | None
+
+
+class SelectorOptions(TypedDict, total=False):
+    """The resource, by keyword."""
+
+    group: str | None
+    version: str | None
+    kind: str | None
+    plural: str | None
+    singular: str | None
+    shortcut: str | None
+    category: str | None
+
+
+class EventOptions(SelectorOptions, total=False):
+    """What `kopf.on.event` takes."""
+
+    id: str | None
+    param: Any
+    labels: MetaFilter
+    annotations: MetaFilter
+    when: Callable[..., bool] | None
+    field: str | tuple[str, ...] | list[str] | None
+    value: Any
+    registry: kopf.OperatorRegistry | None
+
+
+class HandlerOptions(EventOptions, total=False):
+    """What `kopf.on.create` takes, and with more the other handlers that Kopf tries again."""
+
+    errors: kopf.ErrorsMode | None
+    timeout: float | None
+    retries: int | None
+    backoff: float | None
+
+
+class ResumeOptions(HandlerOptions, total=False):
+    """What `kopf.on.resume` takes."""
+
+    deleted: bool | None
+
+
+class UpdateOptions(HandlerOptions, total=False):
+    """What `kopf.on.update` and `kopf.on.field` take."""
+
+    old: Any
+    new: Any
+
+
+class DeleteOptions(HandlerOptions, total=False):
+    """What `kopf.on.delete` takes."""
+
+    optional: bool | None
+
+
+class DaemonOptions(HandlerOptions, total=False):
+    """What `kopf.daemon` takes."""
+
+    initial_delay: float | Callable[..., float] | None
+    cancellation_backoff: float | None
+    cancellation_timeout: float | None
+    cancellation_polling: float | None
+
+
+class TimerOptions(HandlerOptions, total=False):
+    """What `kopf.timer` takes."""
+
+    interval: float | None
+    initial_delay: float | Callable[..., float] | None
+    sharp: bool | None
+    idle: float | None
+
+
+_SELECTOR_OPTIONS = frozenset(SelectorOptions.__annotations__)
+_FILTERS = frozenset({"labels", "annotations", "when", "field", "value"})
+_STOPPED_BY_FINALIZER = frozenset({"daemon", "timer"})
+
+
+class On:
+    """The decorators of one operator, as `Finalizers.on`; see each of them."""
+
+    def __init__(
+        self,
+        identity: OperatorIdentity,
+        dedicated: DedicatedFinalizers,
+        *,
+        watches_only: bool,
+        registry: kopf.OperatorRegistry | None,
+    ) -> None:
+        self._identity = identity
+        self._dedicated = dedicated
+        self._watches_only = watches_only
+        self._registry = registry
+        # The handlers for which Kopf puts the operator's own finalizer on, and those guarded by it.
+        self.guarded = list[Use]()
+        # All cleanups, under the finalizers that they are given.
+        self._cleanups = list[Use]()
+
+    def create(
+        self,
+        arg1: ResourceArg = None,
+        arg2: ResourceArg = None,
+        arg3: ResourceArg = None,
+        /,
+        *,
+        finalizer: FinalizerArg = LEFT_OUT,
+        **options: Unpack[HandlerOptions],
+    ) -> Decorator:
+        """`kopf.on.create`, with a finalizer.
+
+        With `finalizer="purpose"`, the dedicated finalizer is on the object before the handler
+        runs. An `on.delete` with the same `finalizer=` makes it wait for that cleanup; without one
+        it is released as soon as the object is being deleted.
+
+        Raises:
+            ConfigurationError: The finalizer is not one that this operator may use, or the operator
+                said that it only watches.
+
+        Example:
+            >>> @finalizers.on.create("mygroup", "v1", "myresources", finalizer="backups")
+            ... def create_fn(**_): ...
+        """
+        return self._decorator("create", (arg1, arg2, arg3), finalizer, options)
+
+    def resume(
+        self,
+        arg1: ResourceArg = None,
+        arg2: ResourceArg = None,
+        arg3: ResourceArg = None,
+        /,
+        *,
+        finalizer: FinalizerArg = LEFT_OUT,
+        **options: Unpack[ResumeOptions],
+    ) -> Decorator:
+        """`kopf.on.resume`, with a finalizer, as in `create`.
+
+        With `deleted=True` the handler is also called for objects that are being deleted; to those
+        Kubernetes adds no finalizer.
+
+        Raises:
+            ConfigurationError: As in `create`.
+
+        Example:
+            >>> @finalizers.on.resume("mygroup", "v1", "myresources", finalizer="backups")
+            ... def resume_fn(**_): ...
+        """
+        return self._decorator("resume", (arg1, arg2, arg3), finalizer, options)
+
+    def update(
+        self,
+        arg1: ResourceArg = None,
+        arg2: ResourceArg = None,
+        arg3: ResourceArg = None,
+        /,
+        *,
+        finalizer: FinalizerArg = LEFT_OUT,
+        **options: Unpack[UpdateOptions],
+    ) -> Decorator:
+        """`kopf.on.update`, with a finalizer, as in `create`.
+
+        The finalizer is on every object that matches the filters but for `old=` and `new=`: a
+        change is known only when it happens.
+
+        Raises:
+            ConfigurationError: As in `create`.
+
+        Example:
+            >>> @finalizers.on.update("mygroup", "v1", "myresources", finalizer="backups")
+            ... def update_fn(diff, **_): ...
+        """
+        return self._decorator("update", (arg1, arg2, arg3), finalizer, options)
+
+    def delete(
+        self,
+        arg1: ResourceArg = None,
+        arg2: ResourceArg = None,
+        arg3: ResourceArg = None,
+        /,
+        *,
+        finalizer: FinalizerArg = LEFT_OUT,
+        **options: Unpack[DeleteOptions],
+    ) -> Decorator:
+        """`kopf.on.delete`, with a finalizer: a cleanup.
+
+        Left out, the operator's own finalizer guards it, as in Kopf. With `finalizer="purpose"` the
+        dedicated finalizer is on the object before any of Kopf's state-dependent handlers runs, is
+        there while the cleanup is tried again, and goes when it has succeeded. With
+        `finalizer=None` the handler never blocks a deletion (`optional=True`), and may be missed.
+
+        Where Kopf gives a cleanup up for good (`kopf.PermanentError`, `retries` or `timeout`
+        spent), its finalizer goes too, with a warning in the log: no object is stuck on it.
+
+        It is assumed that a cleanup may be called again after it has succeeded: an operator that is
+        killed before the release is stored calls it again, as plain Kopf does.
+
+        Raises:
+            ConfigurationError: As in `create`; also when another cleanup waits with this finalizer
+                on this resource, or `optional=` contradicts `finalizer=`.
+
+        Example:
+            >>> @finalizers.on.delete("mygroup", "v1", "myresources", finalizer="backups")
+            ... def drop_backups(**_): ...
+        """
+        optional = options.get("optional")
+        if finalizer is None:
+            if optional is False:
+                raise ConfigurationError(
+                    "on.delete(finalizer=None) never blocks a deletion, and optional=False asks for"
+                    " the contrary: leave one of the two out."
+                )
+            options["optional"] = True
+        elif isinstance(finalizer, str) and optional:
+            raise ConfigurationError(
+                f'on.delete(finalizer="{finalizer}") makes the object wait for this cleanup, and'
+                " optional=True asks for the contrary: leave one of the two out."
+            )
+        return self._decorator("delete", (arg1, arg2, arg3), finalizer, options)
+
+    def field(
+        self,
+        arg1: ResourceArg = None,
+        arg2: ResourceArg = None,
+        arg3: ResourceArg = None,
+        /,
+        *,
+        finalizer: FinalizerArg = LEFT_OUT,
+        **options: Unpack[UpdateOptions],
+    ) -> Decorator:
+        """`kopf.on.field`, with a finalizer, as in `update`.
+
+        The finalizer is on every object that has the field.
+
+        Raises:
+            ConfigurationError: As in `create`.
+            TypeError: From Kopf: there is no `field=`.
+
+        Example:
+            >>> @finalizers.on.field(
+            ...     "mygroup", "v1", "myresources", field="spec.size", finalizer="backups"
+            ... )
+            ... def resized(old, new, **_): ...
+        """
+        return self._decorator("field", (arg1, arg2, arg3), finalizer, options)
+
+    def event(
+        self,
+        arg1: ResourceArg = None,
+        arg2: ResourceArg = None,
+        arg3: ResourceArg = None,
+        /,
+        *,
+        finalizer: FinalizerArg = LEFT_OUT,
+        **options: Unpack[EventOptions],
+    ) -> Decorator:
+        """`kopf.on.event`, with a finalizer.
+
+        With `finalizer="purpose"` the dedicated finalizer is put on every object that matches, and
+        is released as in `create`. With `finalizer=None`, or left out, the handler needs none.
+
+        Raises:
+            ConfigurationError: As in `create`.
+
+        Example:
+            >>> @finalizers.on.event("mygroup", "v1", "myresources", finalizer=None)
+            ... def watch_fn(event, **_): ...
+        """
+        return self._decorator("event", (arg1, arg2, arg3), finalizer, options)
+
+    def daemon(
+        self,
+        arg1: ResourceArg = None,
+        arg2: ResourceArg = None,
+        arg3: ResourceArg = None,
+        /,
+        *,
+        finalizer: FinalizerArg = LEFT_OUT,
+        **options: Unpack[DaemonOptions],
+    ) -> Decorator:
+        """`kopf.daemon`, with a finalizer.
+
+        Kopf stops a daemon through the operator's own finalizer, which is always there. With
+        `finalizer="purpose"` the dedicated one goes on in the cycle that starts the daemon, and is
+        released as in `create`.
+
+        Raises:
+            ConfigurationError: As in `create`; also with `finalizer=None`.
+
+        Example:
+            >>> @finalizers.on.daemon("mygroup", "v1", "myresources")
+            ... async def daemon_fn(stopped, **_): ...
+        """
+        return self._decorator("daemon", (arg1, arg2, arg3), finalizer, options)
+
+    def timer(
+        self,
+        arg1: ResourceArg = None,
+        arg2: ResourceArg = None,
+        arg3: ResourceArg = None,
+        /,
+        *,
+        finalizer: FinalizerArg = LEFT_OUT,
+        **options: Unpack[TimerOptions],
+    ) -> Decorator:
+        """`kopf.timer`, with a finalizer, as in `daemon`.
+
+        Raises:
+            ConfigurationError: As in `create`; also with `finalizer=None`.
+
+        Example:
+            >>> @finalizers.on.timer("mygroup", "v1", "myresources", interval=60)
+            ... def timer_fn(**_): ...
+        """
+        return self._decorator("timer", (arg1, arg2, arg3), finalizer, options)
+
+    def _decorator(
+        self,
+        kind: str,
+        args: tuple[ResourceArg, ResourceArg, ResourceArg],
+        finalizer: FinalizerArg,
+        given: Mapping[str, Any],
+    ) -> Decorator:
+        options = dict(given)
+        if options.get("registry") is None:
+            options["registry"] = self._registry or kopf.get_default_registry()
+        self._check(kind, finalizer, options)
+        selector = Selector(
+            args=args,
+            options=tuple((key, options[key]) for key in options if key in _SELECTOR_OPTIONS),
+        )
+        dedicated = self._identity.finalizer_for(finalizer) if isinstance(finalizer, str) else None
+        filters = {key: options[key] for key in options if key in _FILTERS}
+
+        def decorate(fn: HandlerT, /) -> HandlerT:
+            # Named here as Kopf would name it, since a handler's progress is known by its id.
+            handler_id = options.get("id") or _kopf_id(fn)
+            registered = self._registering(kind, args, options | {"id": handler_id})(fn)
+            own = Use(
+                finalizer=self._identity.finalizer,
+                kind=kind,
+                fn=fn,
+                selector=selector,
+                registry=options["registry"],
+                handler_id="/".join([str(handler_id), *_field_suffix(options.get("field"))]),
+            )
+            if _needs_kopf(kind, options):
+                self.guarded.append(own)
+            if kind == "delete":
+                self._refuse_shared_id(replace(own, finalizer=dedicated or ""))
+            if dedicated is not None:
+                self._dedicated.declare(replace(own, finalizer=dedicated), filters)
+            return registered
+
+        return decorate
+
+    def _refuse_shared_id(self, cleanup: Use) -> None:
+        """Two functions with one id are one handler to Kopf: what one has done, both have.
+
+        Raises:
+            ConfigurationError: A dedicated finalizer would be released by another one's success.
+        """
+        for other in self._cleanups:
+            if (
+                other.handler_id == cleanup.handler_id
+                and (other.finalizer or cleanup.finalizer)
+                and cleanup.meets(other)
+            ):
+                raise ConfigurationError(
+                    f'Two cleanups of {cleanup.selector} have the id "{cleanup.handler_id}", by'
+                    " which Kopf knows how far each has come: once one has succeeded, the other"
+                    " would not be called, and its finalizer would go. Give one of the functions"
+                    ' another name, or give it one: id="...".'
+                )
+        self._cleanups.append(cleanup)
+
+    def _registering(
+        self, kind: str, args: tuple[ResourceArg, ...], options: Mapping[str, Any]
+    ) -> Decorator:
+        decorator: Decorator = getattr(kopf.on, kind)(*args, **options)
+        return decorator
+
+    def _check(self, kind: str, finalizer: FinalizerArg, options: Mapping[str, Any]) -> None:
+        if finalizer is not LEFT_OUT and finalizer is not None and not isinstance(finalizer, str):
+            raise ConfigurationError(
+                f"on.{kind}(finalizer={finalizer!r}): a finalizer is a purpose, as in"
+                ' "backups", a full name, as in "mycompany.com/my-finalizer", or None.'
+            )
+        if kind in _STOPPED_BY_FINALIZER and finalizer is None:
+            raise ConfigurationError(
+                f"on.{kind}(finalizer=None) cannot work: Kopf stops a {kind} through the operator's"
+                " finalizer when the object is deleted. Leave finalizer= out."
+            )
+        needed = _needs_kopf(kind, options) or isinstance(finalizer, str)
+        if self._watches_only and needed:
+            raise ConfigurationError(
+                f"{self._identity.finalizer} was configured with finalizer=None, as an operator"
+                f" that only watches, but on.{kind} needs a finalizer here. Leave finalizer= out of"
+                " configure(), or"
+                + (
+                    f" leave the {kind} out."
+                    if kind in _STOPPED_BY_FINALIZER
+                    else " give this handler finalizer=None, so that it never blocks a deletion."
+                )
+            )
+
+
+def _needs_kopf(kind: str, options: Mapping[str, Any]) -> bool:
+    """Whether Kopf puts the operator's own finalizer on objects for such a handler."""
+    return kind in _STOPPED_BY_FINALIZER or (kind == "delete" and not options.get("optional"))
+
+
+def _kopf_id(fn: Callable[..., Any]) -> str | None:
+    """The id that Kopf gives to a handler that has none; None where Kopf refuses the function."""
+    while isinstance(fn, functools.partial) or hasattr(fn, "__wrapped__"):
+        fn = fn.func if isinstance(fn, functools.partial) else fn.__wrapped__
+    if isinstance(fn, FunctionType) and fn.__name__ == "<lambda>":
+        return f"lambda:{fn.__code__.co_filename}:{fn.__code__.co_firstlineno}"
+    return fn.__qualname__ if isinstance(fn, FunctionType | MethodType) else None
+
+
+def _field_suffix(field: str | tuple[str, ...] | list[str] | None) -> list[str]:
+    """What Kopf adds to the id of a handler of a field."""
+    return [field if isinstance(field, str) else ".".join(field)] if field else []
+
+
+def __getattr__(name: str) -> Any:
+    """Tell whoever looks for a decorator here, as in `kopf.on`, where it is."""
+    told = f"module {__name__!r} has no attribute {name!r}"
+    if name in vars(On):
+        told += (
+            ": the decorators belong to one operator. Write finalizers ="
+            ' kopf_finalizers.configure(domain="mycompany.com", operator="db-operator"), and then'
+            f" @finalizers.on.{name}(...)."
+        )
+    raise AttributeError(told)

@@ -1,0 +1,1 @@
+"""An operator that has lived with other names moves to its own."""

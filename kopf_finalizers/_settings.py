@@ -1,0 +1,164 @@
+"""An identity applied to Kopf's settings: a finalizer and storages that are nobody else's.
+
+An identity is three things to Kopf (1.44 to 1.45): the finalizer, the progress storage, where
+handlers' attempts are kept, and the diff-base storage, where the last handled state is kept. A
+unique finalizer alone is not enough: with a shared diff-base storage one operator takes the other's
+record for its own, and never calls its `on.create`. For the same reason the storages read and write
+under the identity's own prefix and nowhere else: a fallback to Kopf's default place would believe
+another operator's record.
+"""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import kopf
+
+from ._bodies import finalizers_of
+from ._names import OperatorIdentity
+from ._resources import HandledResources
+
+KOPF_FINALIZER = "kopf.zalando.org/KopfFinalizerMarker"
+"""The finalizer of every Kopf operator that does not choose one (Kopf 1.44 to 1.45)."""
+
+KOPF_PREFIX = "kopf.zalando.org"
+"""The prefix of the annotations of every Kopf operator that does not choose one."""
+
+logger = logging.getLogger("kopf_finalizers")
+
+
+def apply_identity(
+    settings: kopf.OperatorSettings,
+    identity: OperatorIdentity,
+    *,
+    storages: bool = True,
+    marker: "DefaultMarker | None" = None,
+) -> None:
+    """Set the finalizer and, unless `storages=False`, the two storages.
+
+    An operator that only watches gets a unique finalizer too, which it never writes: Kopf takes
+    *its* finalizer off each object on which it has nothing to do, so with Kopf's default name it
+    would take other operators' off.
+    """
+    settings.persistence.finalizer = identity.finalizer
+    if not storages:
+        return
+    prefix = identity.storage_prefix
+    # v1=False: the older form of Kopf's keys, which no operator has ever written under this prefix,
+    # fits prefix and key into 63 characters together and so cuts long prefixes short.
+    settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=prefix, v1=False)
+    settings.persistence.diffbase_storage = (
+        kopf.AnnotationsDiffBaseStorage(prefix=prefix, v1=False)
+        if marker is None
+        else _WatchfulDiffBaseStorage(prefix, marker)
+    )
+
+
+class DefaultMarker:
+    """Warns where an operator may have left its own marker behind, when Kopf had named it."""
+
+    unchanged: "Unchanged"
+    """What else is looked at then; set when the identity is applied."""
+
+    def __init__(self, identity: OperatorIdentity) -> None:
+        self._identity = identity
+        self._resources: HandledResources | None = None
+        self._warned = set[tuple[str, str]]()
+
+    def watch(self, registry: kopf.OperatorRegistry) -> None:
+        """Look at each object of an operator whose storages are its own; safe to call again."""
+        if self._resources is None:
+            self._resources = HandledResources(self._look, purpose="marker", registry=registry)
+        self._resources.ask()
+
+    def _look(self, *, body: kopf.Body, **_: Any) -> bool:
+        """A filter that never lets Kopf call the handler."""
+        self.look_at(body)
+        return False
+
+    def look_at(self, body: Mapping[str, Any]) -> None:
+        """Warn, once for each resource, about an object with Kopf's marker and no other."""
+        self.unchanged.check()
+        if KOPF_FINALIZER in finalizers_of(body) and not self._is_known(body):
+            self._warn_once(body)
+
+    def _is_known(self, body: Mapping[str, Any]) -> bool:
+        """Whether the object carries anything of this identity."""
+        annotations = body["metadata"].get("annotations") or {}
+        inside = f"{self._identity.storage_prefix}/"
+        return any(key.startswith(inside) for key in annotations) or any(
+            self._identity.owns(name) for name in finalizers_of(body)
+        )
+
+    def _warn_once(self, body: Mapping[str, Any]) -> None:
+        resource = (str(body.get("apiVersion")), str(body.get("kind")))
+        if resource in self._warned:
+            return
+        self._warned.add(resource)
+        metadata = body["metadata"]
+        name = "/".join(filter(None, [metadata.get("namespace"), metadata.get("name")]))
+        logger.warning(
+            "Objects of %s %s carry Kopf's default finalizer, %s, and nothing of this operator, %s"
+            " (%s is one). If another operator put it there, nothing is wrong. If an earlier"
+            " release of this operator did, Kopf no longer takes it for its own, and these objects"
+            ' will hang when they are deleted: read "Adopting it on a live cluster" in the'
+            " documentation of kopf-finalizers first.",
+            *resource,
+            KOPF_FINALIZER,
+            self._identity.finalizer,
+            name,
+        )
+
+
+class _WatchfulDiffBaseStorage(kopf.AnnotationsDiffBaseStorage):
+    """Looks for the marker: Kopf asks this storage about every object that it handles."""
+
+    def __init__(self, prefix: str, marker: DefaultMarker) -> None:
+        super().__init__(prefix=prefix, v1=False)
+        self._marker = marker
+
+    def fetch(self, *, body: kopf.Body) -> kopf.BodyEssence | None:
+        self._marker.look_at(body)
+        return super().fetch(body=body)
+
+
+class Unchanged:
+    """Warns where somebody has set anew what the identity has set: then it is only half in force.
+
+    Operators that had names of their own set them in a startup handler, which comes after the one
+    of `configure`, and are left with both.
+    """
+
+    def __init__(
+        self, settings: kopf.OperatorSettings, identity: OperatorIdentity, *, storages: bool
+    ) -> None:
+        self._settings = settings
+        self._identity = identity
+        self._finalizer = settings.persistence.finalizer
+        self._diffbase = settings.persistence.diffbase_storage if storages else None
+        self._warned = False
+
+    def check(self) -> None:
+        """Look at the settings as they are now; warn once."""
+        if self._warned:
+            return
+        persistence, changed = self._settings.persistence, list[str]()
+        if not _is_same(persistence.finalizer, self._finalizer):
+            changed.append("finalizer")
+        if self._diffbase is not None and persistence.diffbase_storage is not self._diffbase:
+            changed.append("diffbase_storage")
+        if changed:
+            self._warned = True
+            logger.warning(
+                "%s was set after the identity %s was applied, and is what counts now. Remove the"
+                " line that sets it: the identity sets all three, or with storages=False the"
+                " finalizer alone. What the operator had before goes into former= and"
+                " former_storage_prefix=.",
+                " and ".join(f"settings.persistence.{name}" for name in changed),
+                self._identity.finalizer,
+            )
+
+
+def _is_same(one: str, other: str) -> bool:
+    """Whether it is the same name and recognises the same: one with former names equals these."""
+    return type(one) is type(other) and str.__str__(one) == str.__str__(other)

@@ -1,0 +1,297 @@
+"""The objects themselves: what is there, what is asked of it, and who is told of changes."""
+
+import json
+from dataclasses import dataclass
+
+from ._catalogue import BUILT_IN, DEFINITIONS, NAMESPACES, defined, discover, find
+from ._changes import (
+    CLEANUP,
+    check_address,
+    check_preconditions,
+    created,
+    is_free,
+    marked,
+    now,
+    updated,
+)
+from ._ownership import Entry, Writer, apply_finalizers, updated_owners
+from ._refusals import ApiError, Body, quoted, refusal
+from ._requests import (
+    APPLY_PATCH,
+    Request,
+    Resource,
+    Target,
+    applied,
+    delete_options,
+    nameless,
+    new_object,
+    patch_type,
+    patched,
+    version_number,
+)
+
+_MAX_BODY = 3 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Event:
+    """A change, as watchers see it."""
+
+    version: int
+    resource: str
+    namespace: str
+    body: Body
+
+
+class Store:
+    """All objects, and the whole history of them."""
+
+    def __init__(self) -> None:
+        self.history: list[Event] = []
+        self._objects: dict[tuple[str, str, str], Body] = {}
+        for name in ("default", "kube-system"):
+            body = json.dumps({"metadata": {"name": name}}).encode()
+            self.handle(Request("POST", "/api/v1/namespaces", body))
+
+    def handle(self, request: Request) -> tuple[int, Body]:
+        """Answer a request with a status and a body.
+
+        Raises:
+            ApiError: The request is refused.
+        """
+        if len(request.body) > _MAX_BODY:
+            message = f"Request entity too large: limit is {_MAX_BODY}"
+            raise refusal(413, "RequestEntityTooLarge", message)
+        resources = self._resources()
+        discovered = discover(request.path, resources)
+        if discovered and request.method == "GET":
+            return 200, discovered
+        if discovered:
+            raise _not_allowed(request)
+        target = find(request, resources)
+        writer = Writer(request.manager, target.resource.api_version, now())
+        match request.method, bool(target.name), target.subresource:
+            case "GET", True, _:
+                return 200, self._get(target)
+            case "GET", False, _:
+                return 200, self._list(target)
+            case "POST", False, _:
+                new = new_object(request, target)
+                owners = updated_owners({}, new["metadata"], writer)
+                return 201, self._create(target, new, owners)
+            case "PUT", True, _:
+                return 200, self._put(target, new_object(request, target), writer)
+            case "PATCH", True, _ if patch_type(request) == APPLY_PATCH:
+                return self._apply(target, applied(request, target), writer)
+            case "PATCH", True, _:
+                new = patched(self._get(target), request, target)
+                return 200, self._update(target, new, writer)
+            case "DELETE", True, "":
+                return 200, self._delete(target, delete_options(request))
+        raise _not_allowed(request)
+
+    def watch(self, request: Request) -> "Watch | None":
+        """Watch a collection, if that is what is asked for.
+
+        Raises:
+            ApiError: The request is refused.
+        """
+        resources = self._resources()
+        if not request.is_watch or discover(request.path, resources):
+            return None
+        target = find(request, resources)
+        if target.name:
+            return None
+        version = request.query.get("resourceVersion") or "0"
+        return Watch(self, target, version_number(version))
+
+    def select(self, resource: Resource, namespace: str = "") -> list[Body]:
+        """The objects of one kind, in one namespace or in all."""
+        found = [
+            key
+            for key in self._objects
+            if key[0] == resource.qualified and namespace in ("", key[1])
+        ]
+        return [self._objects[key] for key in sorted(found)]
+
+    def _resources(self) -> list[Resource]:
+        return [*BUILT_IN, *map(defined, self.select(DEFINITIONS))]
+
+    # Reading.
+
+    def _get(self, target: Target) -> Body:
+        try:
+            return self._objects[target.key]
+        except KeyError:
+            raise target.not_found() from None
+
+    def _list(self, target: Target) -> Body:
+        return {
+            "apiVersion": target.resource.api_version,
+            "kind": f"{target.resource.kind}List",
+            "metadata": {"resourceVersion": str(len(self.history)), "continue": ""},
+            "items": self.select(target.resource, target.namespace),
+        }
+
+    # Writing.
+
+    def _create(self, target: Target, body: Body, owners: list[Entry]) -> Body:
+        resource = target.resource
+        self._check_room(target, body["metadata"].get("name", ""))
+        new = created(target, body, owners)
+        name = new["metadata"]["name"]
+        target = Target(resource, target.namespace, name)
+        existing = self._objects.get(target.key)
+        if existing:
+            message = f"{resource.qualified} {quoted(name)} already exists"
+            if "deletionTimestamp" in existing["metadata"]:
+                message = f"object is being deleted: {message}"
+            raise refusal(409, "AlreadyExists", message, resource.details(name))
+        return self._store(target, "ADDED", new)
+
+    def _check_room(self, target: Target, name: str) -> None:
+        """Nothing is created in what is not there, or is being deleted."""
+        resource = target.resource
+        if target.namespace:
+            namespace = self._get(Target(NAMESPACES, "", target.namespace))
+            if "deletionTimestamp" in namespace["metadata"]:
+                message = (
+                    f"{resource.qualified} {quoted(name)} is forbidden: unable to create new"
+                    f" content in namespace {target.namespace} because it is being terminated"
+                )
+                raise refusal(403, "Forbidden", message, resource.details(name))
+        definition = self._objects.get(Target(DEFINITIONS, "", resource.qualified).key)
+        if definition and "deletionTimestamp" in definition["metadata"]:
+            message = "create not allowed while custom resource definition is terminating"
+            raise refusal(405, "MethodNotAllowed", message, resource.details())
+
+    def _put(self, target: Target, new: Body, writer: Writer) -> Body:
+        if "name" not in new["metadata"]:
+            raise nameless(target)
+        stored = self._objects.get(target.key, {"metadata": {}})["metadata"].get("uid", "")
+        uid = new["metadata"].get("uid", stored)
+        if uid != stored:
+            # A precondition for an update; in a patch, the same is a change of a fixed field.
+            why = f"Precondition failed: UID in precondition: {uid}, UID in object meta: {stored}"
+            raise target.conflict(why)
+        self._get(target)
+        return self._update(target, new, writer)
+
+    def _apply(self, target: Target, given: Body, writer: Writer) -> tuple[int, Body]:
+        old = self._objects.get(target.key)
+        finalizers, owners = apply_finalizers(
+            old["metadata"] if old else {}, given.get("finalizers", []), writer
+        )
+        if old:
+            metadata = {**old["metadata"], **given, "finalizers": finalizers}
+            return 200, self._update(target, {**old, "metadata": metadata}, writer, owners)
+        if "uid" in given:
+            why = f"uid mismatch: the provided object specified uid {given['uid']}, and no existing"
+            raise target.conflict(f"{why} object was found")
+        check_address(target, given)
+        new = {
+            "apiVersion": target.resource.api_version,
+            "kind": target.resource.kind,
+            "metadata": {"name": target.name, "finalizers": finalizers},
+        }
+        return 201, self._create(target, new, owners)
+
+    def _update(
+        self, target: Target, new: Body, writer: Writer, owners: list[Entry] | None = None
+    ) -> Body:
+        old = self._objects[target.key]
+        if owners is None:
+            owners = updated_owners(old["metadata"], new["metadata"], writer)
+        new = updated(target, old, new, owners)
+        if new == old:
+            return old
+        if is_free(target, new):
+            self._remove(target)
+            return new
+        return self._store(target, "MODIFIED", new)
+
+    # Deleting.
+
+    def _delete(self, target: Target, options: Body) -> Body:
+        old = self._get(target)
+        check_preconditions(target, old["metadata"], options.get("preconditions") or {})
+        new = marked(target, old, options)
+        if is_free(target, new):
+            self._remove(target)
+            details = {**target.resource.details(target.name), "uid": old["metadata"]["uid"]}
+            answer = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}
+            return {**answer, "details": details}
+        if new != old:
+            new = self._store(target, "MODIFIED", new)
+        if target.resource == DEFINITIONS:
+            self._delete_all_of(target)
+        return new
+
+    def _delete_all_of(self, definition: Target) -> None:
+        """A definition takes all its objects with it, and waits for their finalizers."""
+        resource = defined(self._get(definition))
+        for body in self.select(resource):
+            metadata = body["metadata"]
+            self._delete(Target(resource, metadata.get("namespace", ""), metadata["name"]), {})
+        self._finish(definition, resource)
+
+    def _finish(self, definition: Target, resource: Resource) -> None:
+        """A definition that is being deleted goes when nothing of its kind is left."""
+        body = self._objects.get(definition.key)
+        if not body or self.select(resource):
+            return
+        metadata = body["metadata"]
+        finalizers = metadata.get("finalizers", [])
+        if finalizers == [CLEANUP]:
+            self._remove(definition)
+        elif CLEANUP in finalizers:
+            metadata = {**metadata, "finalizers": [f for f in finalizers if f != CLEANUP]}
+            self._store(definition, "MODIFIED", {**body, "metadata": metadata})
+
+    def _remove(self, target: Target) -> None:
+        # Watchers are told the last state that was stored, with the version of the deletion.
+        self._record(target, "DELETED", self._objects.pop(target.key))
+        self._finish(Target(DEFINITIONS, "", target.resource.qualified), target.resource)
+
+    # Remembering.
+
+    def _store(self, target: Target, change: str, body: Body) -> Body:
+        self._objects[target.key] = stored = self._record(target, change, body)
+        return stored
+
+    def _record(self, target: Target, change: str, body: Body) -> Body:
+        version = len(self.history) + 1
+        body = {**body, "metadata": {**body["metadata"], "resourceVersion": str(version)}}
+        event = {"type": change, "object": body}
+        kind = target.resource.qualified
+        self.history.append(Event(version, kind, target.namespace, event))
+        return body
+
+
+class Watch:
+    """What changes in one collection, from a version on: none is all that is there, and then on."""
+
+    def __init__(self, store: Store, target: Target, since: int) -> None:
+        self._store = store
+        self._resource = target.resource.qualified
+        self._namespace = target.namespace
+        self._initial: list[Body] = []
+        self._seen = since
+        if not since:
+            present = store.select(target.resource, target.namespace)
+            self._initial = [{"type": "ADDED", "object": body} for body in present]
+            self._seen = len(store.history)
+
+    def news(self) -> list[Body]:
+        """What has happened since the last call."""
+        news, self._initial = self._initial, []
+        for event in self._store.history[self._seen :]:
+            if event.resource == self._resource and self._namespace in ("", event.namespace):
+                news.append(event.body)
+            self._seen = event.version
+        return news
+
+
+def _not_allowed(request: Request) -> ApiError:
+    message = f"{request.method} is not supported on {request.path}"
+    return refusal(405, "MethodNotAllowed", message)
