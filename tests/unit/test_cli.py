@@ -127,9 +127,9 @@ LOAD = """
 import json, sys
 import kopf
 from kopf._cogs.helpers.loaders import preload
-from kopf_finalizers._cli import _load
+from kopf_finalizers._cli.loading import load as own_load
 
-load = preload if sys.argv[1] == "kopf" else lambda *what: _load(*what, verbose=False)
+load = preload if sys.argv[1] == "kopf" else lambda *what: own_load(*what, verbose=False)
 load(["one.py", "sub/two.py"], ["pkg.three"])
 handlers = kopf.get_default_registry()._changing.get_all_handlers()
 files = {name: getattr(module, "__file__", None) for name, module in list(sys.modules.items())}
