@@ -39,7 +39,7 @@ _BLOCK = re.compile(r"^( *)```([^\n`]*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL
 
 KINDS = {
     "python": "run, by test_documentation.py",
-    "console": "run, below",
+    "console": "run, below and in test_in_order.py",
     "sh": "run with kubectl, below",
     "yaml": "compared with what is there, or at least read",
     "text": "what a command prints",
@@ -72,6 +72,8 @@ def console_blocks() -> Iterator[Any]:
         for block in blocks_of(page, "console"):
             for step in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
                 command, _, output = step.partition("\n")
+                if command.startswith(("kubectl ", "kopf ")):
+                    continue  # these are typed in test_in_order.py
                 yield pytest.param(command, output, id=f"{page.name}: {command}")
 
 
@@ -106,38 +108,6 @@ def test_what_never_existed_does_not_exist(code: str) -> None:
 def test_the_page_has_all_three_calls_that_never_existed() -> None:
     """A decorator, a template, and no finalizer."""
     assert len(blocks_of("article.md", "python never existed")) == 3
-
-
-@pytest.mark.parametrize("number", [0, 1], ids=["before", "after"])
-def test_the_objects_look_as_the_first_page_shows(
-    number: int, api_server: ApiServer, tmp_path: Path
-) -> None:
-    """The finalizers and the annotations of a new object, with plain Kopf and with the library."""
-    file = tmp_path / "db_operator.py"
-    file.write_text(blocks_of("start.md", "python")[number])
-    expected = yaml.safe_load(blocks_of("start.md", "yaml")[number])["metadata"]
-    api_server.define("mycompany.com", "v1", "databases", kind="Database")
-    databases = Resource("mycompany.com", "v1", "databases", "Database")
-    log = tmp_path / "log"
-    with (
-        OperatorProcess(file, api_server, log, resource=databases) as operator,
-        contextlib.closing(client_of(api_server)) as api,
-    ):
-        body = databases.body("a", spec={"size": 1})
-        api.create(databases.path, body).raise_for_status()
-
-        def handled() -> Any:
-            found = api.get(databases.path_to("a")).json()["metadata"]
-            return (
-                found
-                if expected["annotations"].keys() <= found.get("annotations", {}).keys()
-                else None
-            )
-
-        wait_until(lambda: "is created" in operator.output())
-        metadata = wait_until(handled, what=operator.output())
-    assert metadata["finalizers"] == expected["finalizers"]
-    assert metadata["annotations"] == expected["annotations"]
 
 
 def test_the_objects_of_the_example_carry_what_its_document_says(
@@ -243,28 +213,6 @@ def test_the_role_is_enough_and_no_verb_too_many(
         assert api.get(databases.path_to("a")).status_code == 403
         api.client.headers["Impersonate-User"] = "somebody-else"
         assert api.json_patch(databases.path_to("a"), add).status_code == 403
-
-
-def to_try_it_on() -> tuple[Any, Any]:
-    """The definition and the object of the first page."""
-    definition, thing = [yaml.safe_load(block) for block in blocks_of("start.md", "yaml")[-2:]]
-    return definition, thing
-
-
-def test_the_resource_to_try_it_on_can_be_had(api_server: ApiServer) -> None:
-    """With the definition of the first page, its object is taken as it stands."""
-    definition, thing = to_try_it_on()
-    api_server.call("POST", CRDS, definition)
-    databases = "/apis/mycompany.com/v1/namespaces/default/databases"
-    assert api_server.call("POST", databases, thing)["spec"] == {"size": 1}
-
-
-def test_the_resource_to_try_it_on_is_one_to_a_real_server(real_server: KubeApiServer) -> None:
-    """A real API server looks at more of a definition."""
-    definition, _ = to_try_it_on()
-    with contextlib.closing(client_of(real_server)) as api:
-        path = f"{CRDS}?dryRun=All"
-        assert api.create(path, definition).status_code in (201, 409)  # 409: it is there already
 
 
 # The reference
