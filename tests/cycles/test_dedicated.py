@@ -69,7 +69,7 @@ def test_nothing_is_sent_when_all_finalizers_are_in_place() -> None:
     operator = Operator()
     operator.on.delete("things", finalizer="backups")(operator.handler("backups"))
     operator.on.create("things", finalizer="buckets")(operator.handler("created"))
-    settled = operator.live(alive())
+    settled = operator.settle(alive())
     operator.calls.clear()
     assert settled["metadata"]["finalizers"] == [BACKUPS, BUCKETS, OWN]
     assert not operator.cycle(settled).patch
@@ -318,11 +318,11 @@ def test_object_lives_and_goes(storages: bool) -> None:
     operator.on.delete("things", finalizer="backups")(operator.handler("backups", again, None))
     operator.on.delete("things", finalizer="buckets")(operator.handler("buckets"))
     operator.on.delete("things")(operator.handler("plain", again, again, None))
-    body = operator.live(alive(OTHER))
+    body = operator.settle(alive(OTHER))
     assert operator.calls == ["created", "created"]
     assert body["metadata"]["finalizers"] == [OTHER, BACKUPS, BUCKETS, OWN]
     operator.calls.clear()
-    body = operator.live(deleted(body))
+    body = operator.settle(deleted(body))
     assert sorted(operator.calls) == sorted(["backups"] * 2 + ["buckets"] + ["plain"] * 3)
     assert body["metadata"]["finalizers"] == [OTHER]
 
@@ -341,7 +341,7 @@ def test_finished_sub_handlers_of_a_creation_are_none_of_a_cleanup() -> None:
     operator.on.delete("things", id="both", finalizer="backups")(both)
     body = operator.cycle(operator.cycle(alive()).after()).after()
     assert operator.calls == ["bucket create", "dns create"]
-    operator.live(deleted(body))
+    operator.settle(deleted(body))
     assert operator.calls[2:] == ["bucket delete", "dns delete"]
 
 

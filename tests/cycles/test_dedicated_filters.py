@@ -209,7 +209,7 @@ def test_finalizer_is_there_for_what_a_field_was_when_it_was_last_handled(
     on("things", field="spec.size", value=wanted, finalizer="backups")(handler)
     body = {**alive(), "spec": {"size": size}}
     if kind == "update":
-        body = {**operator.live(body), "spec": {"size": changed} if changed else {}}
+        body = {**operator.settle(body), "spec": {"size": changed} if changed else {}}
     for _ in range(4):
         body = operator.cycle(body).after()
     assert len(seen) == 2
@@ -234,13 +234,13 @@ def test_cleanup_of_a_field_that_has_changed_keeps_its_finalizer() -> None:
     operator = Operator()
     cleanup = operator.handler("backups", kopf.TemporaryError("busy", delay=0), None)
     operator.on.delete("things", field="spec.size", value=1, finalizer="backups")(cleanup)
-    settled = operator.live(alive())
+    settled = operator.settle(alive())
     assert settled["metadata"]["finalizers"] == [BACKUPS, OWN]
     body = deleted({**settled, "spec": {"size": 2}})
     first = operator.cycle(body)
     assert operator.calls == ["backups"]
     assert first.finalizers() == [BACKUPS, OWN]
-    assert "finalizers" not in operator.live(first.after())["metadata"]
+    assert "finalizers" not in operator.settle(first.after())["metadata"]
 
 
 @pytest.mark.parametrize("asked", ["old", "new", "diff", "reason"])

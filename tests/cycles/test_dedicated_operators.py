@@ -108,13 +108,13 @@ def test_two_finalizers_of_one_operator_both_observe_its_storage() -> None:
     other.on.delete("things", finalizer="buckets")(operator.handler("buckets"))
     operator.start()
     other.start()
-    body = operator.live(alive())
+    body = operator.settle(alive())
     storages = set[int]()
     for _ in range(5):
         operator.cycle(body)
         storages.add(id(operator.settings.persistence.progress_storage))
     assert len(storages) == 1
-    assert not operator.live(deleted(body))["metadata"].get("finalizers")
+    assert not operator.settle(deleted(body))["metadata"].get("finalizers")
     assert sorted(operator.calls) == ["backups", "buckets"]
 
 

@@ -118,7 +118,7 @@ def test_release_that_waits_for_no_cleanup_goes_with_the_progress_of_others() ->
     operator = Operator()
     operator.on.create("things", finalizer="backups")(operator.handler("created"))
     operator.on.delete("things", finalizer="buckets")(operator.handler("buckets", LATER))
-    outcome = operator.cycle(deleted(operator.live(alive())))
+    outcome = operator.cycle(deleted(operator.settle(alive())))
     assert outcome.finalizers() == [BUCKETS, OWN]
     assert dict(outcome.patch) == {}
     assert "buckets" in annotations_of(outcome.after())

@@ -10,7 +10,7 @@ import pytest
 
 from kopf_finalizers import Finalizers, OperatorIdentity
 
-from .kopf_cycles import Outcome, cycle
+from .kopf_cycles import CycledOperator
 from .servers import Body
 
 OWN = "mycompany.com/db-operator"
@@ -24,13 +24,11 @@ LATER = kopf.TemporaryError("not yet", delay=30)
 NEVER = kopf.PermanentError("no bucket")
 
 
-class Operator:
+class Operator(CycledOperator):
     """An operator with the library, and what its handlers were called for."""
 
     def __init__(self, *, apply: bool = True, **options: Any) -> None:
-        self.registry = kopf.OperatorRegistry()
-        self.settings = kopf.OperatorSettings()
-        self.calls = list[str]()
+        super().__init__()
         self._apply = apply
         identity = OperatorIdentity(domain="mycompany.com", operator="db-operator")
         self.finalizers = Finalizers(identity, registry=self.registry, **options)
@@ -56,21 +54,6 @@ class Operator:
         if self._apply:
             self.finalizers.apply(self.settings)
             self._apply = False
-
-    def cycle(self, body: Body, **options: Any) -> Outcome:
-        self.start()
-        return cycle(self.registry, self.settings, body, **options)
-
-    def live(self, body: Body, *, cycles: int = 10) -> Body:
-        """The object after as many cycles as it takes until nothing is sent any more."""
-        for _ in range(cycles):
-            outcome = self.cycle(body)
-            if not outcome.patch:
-                return body
-            body = outcome.after()
-            if "deletionTimestamp" in body["metadata"] and not body["metadata"].get("finalizers"):
-                return body
-        raise AssertionError(f"not settled within {cycles} cycles: {outcome.patch}")
 
 
 def alive(*finalizers: str, **metadata: Any) -> Body:

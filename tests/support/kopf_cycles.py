@@ -49,6 +49,14 @@ class Outcome:
         """The object when Kopf has sent the patch: the merge patch, and then the functions."""
         return after(self.body, self.patch)
 
+    def stored(self) -> Body:
+        """The same as the server has it: with a new version, if anything has changed."""
+        changed = self.after()
+        if changed == self.body or "resourceVersion" not in changed["metadata"]:
+            return changed
+        version = str(int(self.body["metadata"]["resourceVersion"]) + 1)
+        return {**changed, "metadata": {**changed["metadata"], "resourceVersion": version}}
+
     def finalizers(self) -> list[str]:
         return finalizers_of(self.after())
 
@@ -97,6 +105,37 @@ def cycle(
 
     delays = asyncio.run(handle())
     return Outcome(body, patch, list(delays))
+
+
+class CycledOperator:
+    """An operator whose cycles a test calls one by one, and what its handlers were called for."""
+
+    def __init__(self) -> None:
+        self.registry = kopf.OperatorRegistry()
+        self.settings = kopf.OperatorSettings()
+        self.calls = list[Any]()
+
+    def start(self) -> None:
+        """What has to be done before the first cycle, and once."""
+
+    def cycle(self, body: Body, **options: Any) -> Outcome:
+        self.start()
+        return cycle(self.registry, self.settings, body, **options)
+
+    def step(self, body: Body) -> Body:
+        """The object after one cycle, with a new version if anything has changed."""
+        return self.cycle(body).stored()
+
+    def settle(self, body: Body, *, cycles: int = 10) -> Body:
+        """The object after as many cycles as it takes until nothing is sent any more."""
+        for _ in range(cycles):
+            outcome = self.cycle(body)
+            if not outcome.patch:
+                return body
+            body = outcome.stored()
+            if "deletionTimestamp" in body["metadata"] and not body["metadata"].get("finalizers"):
+                return body
+        raise AssertionError(f"not settled within {cycles} cycles: {outcome.patch}")
 
 
 def start(
