@@ -14,8 +14,9 @@ finalizer is touched by anyone but its owner, no cleanup is skipped, no object i
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from ._configure import configure
 from ._errors import ConfigurationError
-from ._finalizers import Finalizers, configure
+from ._finalizers import Finalizers
 from ._names import FinalizerName, OperatorIdentity, OperatorName, OrganisationDomain, Purpose
 from ._patches import add_finalizer, has_finalizer, json_patch, merge_patch, remove_finalizer
 

@@ -13,8 +13,9 @@ from typing import NoReturn
 import click
 import kopf
 
+from .._configure import configured_in
 from .._errors import ConfigurationError
-from .._finalizers import Finalizers, configured_in
+from .._finalizers import Finalizers
 
 
 class CommandError(click.ClickException):
