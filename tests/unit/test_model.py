@@ -10,11 +10,7 @@ from typing import Any
 
 import hypothesis.strategies as st
 from hypothesis import settings
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    invariant,
-    rule,
-)
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from kopf_finalizers import ConfigurationError, ensure_finalizer, release_finalizer
 from kopf_finalizers.testing._refusals import ApiError

@@ -2,7 +2,6 @@
 
 import contextlib
 import enum
-import string
 from collections.abc import Callable
 
 import pydantic
@@ -20,43 +19,11 @@ from kopf_finalizers import (
 )
 from kopf_finalizers._names import check_domain, check_finalizer, check_operator, check_purpose
 
-from ..support.servers import Api, Resource
+from ..support.names import ALPHANUMERIC, FINALIZER_REFUSALS, is_qualified_name
 
 Check = Callable[[object], str]
-
 IDENTITY = OperatorIdentity(domain="mycompany.com", operator="db-operator")
-
 PROPERTY = settings(deadline=None)
-
-
-# Independently of the library: IsQualifiedName of apimachinery, in loops where the library has
-# regular expressions.
-
-LOWER = frozenset(string.ascii_lowercase + string.digits)
-ALPHANUMERIC = LOWER | frozenset(string.ascii_uppercase)
-
-
-def is_subdomain(value: str) -> bool:
-    """IsDNS1123Subdomain."""
-    if not 0 < len(value) <= 253:
-        return False
-    for label in value.split("."):
-        if not label or label[0] not in LOWER or label[-1] not in LOWER:
-            return False
-        if any(character not in LOWER | {"-"} for character in label):
-            return False
-    return True
-
-
-def is_qualified_name(value: str) -> bool:
-    """IsQualifiedName."""
-    parts = value.split("/")
-    if len(parts) > 2 or (len(parts) == 2 and not is_subdomain(parts[0])):
-        return False
-    name = parts[-1]
-    if not 0 < len(name) <= 63 or not {name[0], name[-1]} <= ALPHANUMERIC:
-        return False
-    return all(character in ALPHANUMERIC | set("-_.") for character in name)
 
 
 # What is derived
@@ -151,7 +118,6 @@ DOMAIN_REFUSALS = {
     "kopf.dev": ["belongs to Kopf"],
     "mine.kopf.dev": ["belongs to Kopf"],
 }
-
 OPERATOR_REFUSALS = {
     "": ["is empty", "RFC 1123 label"],
     "DB-Operator": ['character that is not allowed, "D"', 'Use "db-operator".'],
@@ -168,7 +134,6 @@ OPERATOR_REFUSALS = {
     "kopf": ['begins with "kopf."', "annotations", '"db-operator"'],
     "KOPF": ['not allowed, "K"'],
 }
-
 PURPOSE_REFUSALS = {
     "": ["is empty", "a purpose consists of"],
     "Backups": ['character that is not allowed, "B"', 'Use "backups".'],
@@ -178,25 +143,6 @@ PURPOSE_REFUSALS = {
     "_backups": ["does not begin and end with a letter or a digit", 'Use "backups".'],
     "backups-": ["does not begin and end with a letter or a digit", 'Use "backups".'],
     "été": ['character that is not allowed, "é"'],
-}
-
-FINALIZER_REFUSALS = {
-    "": ['has a name, ""'],
-    "/": ['has a domain, ""', "RFC 1123"],
-    "/name": ['has a domain, ""'],
-    "mycompany.com/": ['has a name, ""'],
-    "a.io/b/c": ["has more than one slash", '"mycompany.com/db-operator"'],
-    "MyCompany.com/f": ['has a domain, "MyCompany.com"', "lower-case"],
-    "my company.com/f": ['has a domain, "my company.com"'],
-    "mycompany.com\n/f": ["has a domain, "],
-    "mycompany.com./f": ['has a domain, "mycompany.com."'],
-    "mycompany.com/my finalizer": ['has a name, "my finalizer"', "at both ends"],
-    "mycompany.com/f\n": ["has a name, "],
-    "mycompany.com/.f": ['has a name, ".f"'],
-    "mycompany.com/f_": ['has a name, "f_"'],
-    "mycompany.com/f√": ['has a name, "f√"'],
-    "mycompany.com/" + "n" * 64: ["has 64 characters", "Kubernetes allows 63"],
-    "d" * 250 + ".com/f": ["has 254 characters", "Kubernetes allows 253"],
 }
 
 
@@ -518,8 +464,6 @@ purposes = st.from_regex(r"[a-z0-9]([a-z0-9_-]{0,8}[a-z0-9])?", fullmatch=True)
 # Few characters, so that parts which run into each other are met often.
 tight = st.text("ab.-_", min_size=1, max_size=6)
 anything = st.text(st.sampled_from("aZ0-_./ \n\u0660\u212a\u0130\x00é"), max_size=12) | st.text()
-
-
 identities = st.tuples(domains | tight, labels | tight)
 
 
@@ -619,50 +563,3 @@ def test_advice_is_a_name_that_would_do(check: Check, value: str) -> None:
             name = advice.removesuffix('".')
             assert name != value
             assert check(name) == name
-
-
-# Both API servers
-
-GOOD = ["a.example.com/f", "mycompany.com/db-operator.backups", "mycompany.com/My_Finalizer.v2"]
-GOOD += ["my-finalizer", "mtls-operator/finalizer", "perf.fhir/finalizer", "d--d.io/0"]
-GOOD += ["d" * 253 + "/" + "n" * 63]
-BAD = [name for name in FINALIZER_REFUSALS if name.isprintable()]
-
-
-@pytest.mark.parametrize("name", [*GOOD, "mycompany.com/db-operator\n", *BAD])
-def test_names_are_taken_and_refused_as_an_api_server_does(
-    api: Api, resource: Resource, name: str
-) -> None:
-    """What the library takes the API server stores; what the server refuses is refused first."""
-    answer = api.create(resource.path, resource.body("t", finalizers=[name]))
-    try:
-        check_finalizer(name)
-        assert answer.status_code == 201
-        assert answer.json()["metadata"]["finalizers"] == [name]
-    except ConfigurationError:
-        assert answer.status_code == 422
-        assert "metadata.finalizers" in answer.json()["message"]
-
-
-@pytest.mark.parametrize(
-    ("domain", "operator", "purpose"),
-    [
-        ("mycompany.com", "db-operator", "backups"),
-        ("a.b", "0", "0"),
-        ("xn--bcher-kva.example", "my--op", "a-_-b"),
-        ("d" * 121 + ".com", "o" * 61, "p"),
-        ("d" * 183 + ".com", "o", "p" * 61),
-    ],
-)
-def test_every_name_of_an_identity_is_stored(
-    api: Api, resource: Resource, domain: str, operator: str, purpose: str
-) -> None:
-    """An API server stores the finalizers of an identity, and annotations under its prefix."""
-    identity = OperatorIdentity(domain=domain, operator=operator)
-    finalizers = [identity.finalizer, identity.finalizer_for(purpose)]
-    annotations = {f"{identity.storage_prefix}/{'k' * 63}": "v"}
-    body = resource.body("t", finalizers=finalizers, annotations=annotations)
-    answer = api.create(resource.path, body)
-    assert answer.status_code == 201
-    assert answer.json()["metadata"]["finalizers"] == finalizers
-    assert answer.json()["metadata"]["annotations"] == annotations
