@@ -15,6 +15,7 @@ import kopf
 import pytest
 
 import kopf_finalizers
+from kopf_finalizers import instrumentation
 from kopf_finalizers.testing import ApiServer
 
 from ..support.operators import OperatorProcess
@@ -29,11 +30,13 @@ _BLOCK = re.compile(r"^( *)```python\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
 
 @pytest.fixture(autouse=True)
 def default_registry() -> Iterator[None]:
-    """What the examples register with Kopf goes with the test."""
+    """What the examples register with Kopf, and their hooks, go with the test."""
     before = kopf.get_default_registry()
     kopf.set_default_registry(kopf.OperatorRegistry())
     yield
     kopf.set_default_registry(before)
+    for hook in instrumentation.get_hooks():
+        instrumentation.remove_hook(hook)
 
 
 def code_of(page: Path) -> Iterator[tuple[int, str]]:
@@ -80,7 +83,8 @@ def test_the_code_of_a_page_runs(page: Path) -> None:
 def test_the_example_of_a_docstring_is_true(path: Path, line: int, text: str) -> None:
     """It runs as it stands, with the public names and a `finalizers` at hand."""
     names = {name: getattr(kopf_finalizers, name) for name in kopf_finalizers.__all__}
-    names |= {"kopf": kopf, "kopf_finalizers": kopf_finalizers}
+    names |= {name: getattr(instrumentation, name) for name in instrumentation.__all__}
+    names |= {"kopf": kopf, "kopf_finalizers": kopf_finalizers, "instrumentation": instrumentation}
     names["finalizers"] = kopf_finalizers.configure("mycompany.com", "db-operator")
     example = doctest.DocTestParser().get_doctest(text, names, path.name, str(path), line)
     said = list[str]()

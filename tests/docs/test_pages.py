@@ -14,6 +14,7 @@ import subprocess
 from collections.abc import Iterator
 from functools import reduce
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import kopf
@@ -22,6 +23,7 @@ import yaml
 from click.testing import CliRunner
 
 import kopf_finalizers
+import kopf_finalizers.instrumentation
 import kopf_finalizers.testing
 from benchmarks import pages
 from kopf_finalizers._cli import main
@@ -252,10 +254,19 @@ def test_every_public_name_has_a_docstring_with_an_example(name: str) -> None:
     assert ">>>" in text, f"{name} has no example"
 
 
-@pytest.mark.parametrize("name", kopf_finalizers.testing.__all__)
-def test_every_public_name_for_tests_has_a_docstring_with_an_example(name: str) -> None:
-    """The extra is as public as the rest."""
-    text = getattr(kopf_finalizers.testing, name).__doc__
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        pytest.param(module, name, id=name)
+        for module in (kopf_finalizers.testing, kopf_finalizers.instrumentation)
+        for name in module.__all__
+    ],
+)
+def test_every_public_name_of_an_extra_has_a_docstring_with_an_example(
+    module: ModuleType, name: str
+) -> None:
+    """An extra is as public as the rest."""
+    text = getattr(module, name).__doc__
     assert ">>>" in (text or ""), f"{name} has no example"
 
 
@@ -288,6 +299,7 @@ def test_every_public_name_is_in_the_reference() -> None:
         for name in re.findall(r"^\.\. auto\w+:: ([\w.]+)", blocks, re.MULTILINE)
     }
     public = {*kopf_finalizers.__all__, *kopf_finalizers.testing.__all__, "On"}
+    public |= {*kopf_finalizers.instrumentation.__all__}
     assert public <= shown
 
 

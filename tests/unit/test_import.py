@@ -14,6 +14,8 @@ import kopf_finalizers
         "kopf_finalizers._clients.ensure",
         "kopf_finalizers._renames.rename",
         "kopf_finalizers._cli",
+        "prometheus_client",
+        "opentelemetry",
         "pytest",
     ],
 )
