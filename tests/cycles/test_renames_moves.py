@@ -1,5 +1,7 @@
 """How an object is moved from its former names to those of today: its finalizer and its records."""
 
+import copy
+import json
 import logging
 from typing import Any
 
@@ -20,16 +22,25 @@ from ..support.renamed import (
     OWN_PLACE,
     ROLLOUTS,
     Operator,
-    annotated,
     annotations_of,
     deleted,
     edited,
     handled_by_plain_kopf,
     info_lines,
-    last_state,
     places_of,
     thing,
 )
+
+
+def last_state(body: dict[str, Any], place: str = OWN_PLACE) -> dict[str, Any]:
+    return dict(json.loads(annotations_of(body)[f"{place}/last-handled-configuration"]))
+
+
+def annotated(body: dict[str, Any], team: str) -> dict[str, Any]:
+    changed = copy.deepcopy(body)
+    changed["metadata"].setdefault("annotations", {})["twingate.com/team"] = team
+    return changed
+
 
 # What happens to an object that is alive
 

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from collections.abc import Callable
 from typing import Any, cast
 
 import kopf
@@ -14,7 +15,6 @@ from ..support.renamed import (
     LONG_AGO,
     OWN_PLACE,
     ROLLOUTS,
-    Busy,
     Operator,
     annotations_of,
     deleted,
@@ -24,6 +24,25 @@ from ..support.renamed import (
     thing,
     unchanged,
 )
+
+
+class Busy(Operator):
+    """An operator with two handlers of each kind, of which the second is busy for a while."""
+
+    def __init__(self, busy: str = "", **options: Any) -> None:
+        super().__init__(handlers="", **options)
+        for kind, name in itertools.product(["create", "update", "delete"], ["one", "two"]):
+            is_busy = name == "two" and kind in busy.split()
+            handler = self.noting_unless(f"{kind} {name}", is_busy=is_busy)
+            getattr(kopf.on, kind)("things", id=f"{kind}_{name}", registry=self.registry)(handler)
+
+    def noting_unless(self, what: str, *, is_busy: bool) -> Callable[..., None]:
+        def handler(retry: int, **_: Any) -> None:
+            self.calls.append((what, retry))
+            if is_busy:
+                raise kopf.TemporaryError("busy", delay=0)
+
+        return handler
 
 
 def test_progress_that_a_rollback_has_left_in_the_own_place_is_not_taken_up() -> None:

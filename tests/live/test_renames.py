@@ -5,33 +5,31 @@ judged at the end: created once, cleaned up once, gone, and nothing left behind.
 that look at one matter each.
 """
 
-import contextlib
 import functools
 import itertools
 import json
 import os
 import random
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import kopf
 import pytest
 
-import kopf_finalizers
-
 from ..support.histories import history
-from ..support.operators import OPERATOR_FILES, Operator, OperatorProcess, running
+from ..support.operators import KOPF_DEFAULT, MAIN, OPERATOR_FILES, Operator, running
+from ..support.rollouts import (
+    FOREIGN,
+    KOPFS_PLACE,
+    PREFIX,
+    Cluster,
+    Rollout,
+    annotations,
+    finalizers,
+    last_state,
+)
 from ..support.servers import Api, Resource, Server, Watched, wait_until
-
-MAIN = "mycompany.com/db-operator"
-PREFIX = "db-operator.mycompany.com/"
-KOPF_DEFAULT = "kopf.zalando.org/KopfFinalizerMarker"
-KOPFS_PLACE = "kopf.zalando.org/"
-FOREIGN = "other.org/f"
 
 # Forwards, and back by one release at every step.
 STAGES = [
@@ -46,69 +44,6 @@ STAGES = [
     "switch",
     "done",
 ]
-
-
-@dataclass
-class Cluster:
-    """The objects of one test, and what its operator has noted about them."""
-
-    server: Server
-    api: Api
-    resource: Resource
-    effects: Path
-    env: dict[str, str] = field(default_factory=dict)
-    created: set[str] = field(default_factory=set)
-    edits: Counter[str] = field(default_factory=Counter)
-
-    def operator(self, stage: str, file: str = "rollout.py") -> OperatorProcess:
-        log = self.effects / "log"
-        env = {"EFFECTS": str(self.effects), "STAGE": stage, **self.env}
-        return OperatorProcess(file, self.server, log, resource=self.resource, **env)
-
-    def create(self, name: str, **spec: Any) -> None:
-        body = self.resource.body(name, spec=spec)
-        answer = self.api.create(self.resource.path, body).raise_for_status()
-        self.created.add(answer.json()["metadata"]["uid"])
-
-    def edit(self, name: str, size: int) -> None:
-        patch = {"spec": {"size": size}}
-        answer = self.api.merge_patch(self.resource.path_to(name), patch).raise_for_status()
-        self.edits[answer.json()["metadata"]["uid"]] += 1
-
-    def delete(self, name: str) -> None:
-        self.api.delete(self.resource.path_to(name)).raise_for_status()
-
-    def objects(self) -> dict[str, dict[str, Any]]:
-        return {one["metadata"]["name"]: one for one in self.api.list(self.resource.path)}
-
-    def calls(self) -> Counter[str]:
-        noted = self.effects / "calls"
-        return Counter(noted.read_text().splitlines() if noted.exists() else [])
-
-    def settled(self, *places: str) -> bool:
-        """Whether every object is handled as it is, in one of these places, and none is going."""
-        return all(
-            "deletionTimestamp" not in one["metadata"]
-            and one["spec"] in (last_state(one, place).get("spec") for place in places)
-            for one in self.objects().values()
-        )
-
-
-def annotations(body: dict[str, Any]) -> dict[str, str]:
-    return dict(body["metadata"].get("annotations", {}))
-
-
-def last_state(body: dict[str, Any], place: str) -> dict[str, Any]:
-    return dict(json.loads(annotations(body).get(f"{place}last-handled-configuration", "{}")))
-
-
-def finalizers(body: dict[str, Any]) -> list[str]:
-    return list(body["metadata"].get("finalizers", []))
-
-
-@pytest.fixture
-def cluster(server: Server, api: Api, resource: Resource, tmp_path: Path) -> Cluster:
-    return Cluster(server, api, resource, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -193,97 +128,6 @@ def _nothing_former(cluster: Cluster, former: str, former_prefix: str) -> bool:
         former in finalizers(one) or any(key.startswith(former_prefix) for key in annotations(one))
         for one in cluster.objects().values()
     )
-
-
-# One matter each. The operators of these run in threads: what is replaced here is what they know.
-
-
-@pytest.fixture
-def seen(api: Api, resource: Resource) -> Iterator[Watched]:
-    with api.watching(resource.path) as seen:
-        yield seen
-
-
-@dataclass
-class Rollout:
-    """An operator in one release after the other, and what its handlers were called for."""
-
-    server: Server
-    api: Api
-    resource: Resource
-    former: dict[str, Any]
-    calls: list[tuple[str, str, int]] = field(default_factory=list)
-    is_busy: bool = False
-
-    def release(self, stage: str) -> kopf.OperatorRegistry:
-        """What is rolled out in one stage."""
-        if stage == "plain":
-            registry = kopf.OperatorRegistry()
-        elif stage == "done":
-            registry = Operator(self.resource).registry
-        else:
-            registry = Operator(self.resource, rollout=stage, **self.former).registry
-        things = (self.resource.group, self.resource.version, self.resource.plural)
-        for kind in ("create", "update", "delete"):
-            getattr(kopf.on, kind)(*things, id=kind, registry=registry)(self.handler(kind))
-        return registry
-
-    def handler(self, kind: str) -> Callable[..., None]:
-        def handle(name: str, retry: int, **_: Any) -> None:
-            self.calls.append((kind, name, retry))
-            if self.is_busy:
-                raise kopf.TemporaryError("busy", delay=0.1)
-
-        return handle
-
-    @contextlib.contextmanager
-    def running(self, stage: str) -> Iterator[None]:
-        with running(self.release(stage), self.server, self.resource):
-            yield
-
-    def called(self, kind: str, name: str, at_least: int = 1) -> bool:
-        return sum(1 for call in self.calls if call[:2] == (kind, name)) >= at_least
-
-    # What users do
-
-    def create(self, name: str, *carried: str, **spec: Any) -> None:
-        body = self.resource.body(name, spec=spec, finalizers=list(carried))
-        self.api.create(self.resource.path, body).raise_for_status()
-
-    def edit(self, name: str, **spec: Any) -> None:
-        patch = {"spec": spec}
-        self.api.merge_patch(self.resource.path_to(name), patch).raise_for_status()
-
-    def delete(self, *names: str) -> None:
-        for name in names:
-            self.api.delete(self.resource.path_to(name)).raise_for_status()
-
-    def get(self, name: str) -> dict[str, Any] | None:
-        answer = self.api.get(self.resource.path_to(name))
-        return None if answer.status_code == 404 else dict(answer.raise_for_status().json())
-
-    def carried(self, name: str) -> list[str]:
-        body = self.get(name)
-        return finalizers(body) if body else []
-
-    def is_gone(self, name: str) -> bool:
-        return self.get(name) is None
-
-    def carries(self, name: str, *expected: str) -> bool:
-        return sorted(self.carried(name)) == sorted(expected)
-
-    def is_handled(self, name: str, *places: str) -> bool:
-        body = self.get(name) or {"metadata": {}, "spec": {}}
-        return body["spec"] in [last_state(body, place).get("spec") for place in places]
-
-    def take_off(self, name: str, finalizer: str) -> None:
-        operations = kopf_finalizers.json_patch(self.get(name) or {}, remove=finalizer)
-        self.api.json_patch(self.resource.path_to(name), operations).raise_for_status()
-
-
-@pytest.fixture
-def rollout(server: Server, api: Api, resource: Resource) -> Rollout:
-    return Rollout(server, api, resource, {"former": [KOPF_DEFAULT]})
 
 
 MIXES = [
@@ -458,133 +302,6 @@ def test_a_dedicated_finalizer_is_renamed_in_the_same_three_releases(
     for name in (*expected, *later):
         # One of the two names at a time, and each of them once in a direction.
         assert all(not {old, new} <= set(carried) for carried in history(seen, name))
-
-
-def wait_for_the_next_second() -> None:
-    """API servers store a creation with its second: only from the next on are objects younger."""
-    now = int(time.time())
-    wait_until(lambda: int(time.time()) > now)
-
-
-@dataclass
-class Stranger:
-    """Another operator, with Kopf's default names, and what its handlers were called for."""
-
-    resource: Resource
-    calls: list[tuple[str, str]] = field(default_factory=list)
-
-    @property
-    def registry(self) -> kopf.OperatorRegistry:
-        registry = kopf.OperatorRegistry()
-        things = (self.resource.group, self.resource.version, self.resource.plural)
-        for kind in ("create", "update", "delete"):
-
-            def handler(name: str, kind: str = kind, **_: Any) -> None:
-                self.calls.append((kind, name))
-
-            # Named as ours are: records of the same name in the same place.
-            getattr(kopf.on, kind)(*things, id=kind, registry=registry)(handler)
-        return registry
-
-
-def test_an_operator_with_kopfs_default_names_on_another_resource_is_left_alone(
-    rollout: Rollout, server: Server, api: Api, resource: Resource
-) -> None:
-    """Its marker, its records and its calls are what they would be without the rename."""
-    if api.get("/apis/example.com/v1/others").status_code == 404:
-        server.define("example.com", "v1", "others", kind="Other")
-    others = Resource("example.com", "v1", "others", "Other", resource.namespace)
-    stranger = Stranger(others)
-    with running(stranger.registry, server, others):
-        api.create(others.path, others.body("theirs")).raise_for_status()
-        wait_until(lambda: "last-handled" in api.get(others.path_to("theirs")).text)
-    before = api.get(others.path_to("theirs")).json()
-    with api.watching(others.path) as seen:
-        for stage in ("plain", "recognise", "switch", "done"):
-            with rollout.running(stage), running(stranger.registry, server, others):
-                rollout.create(stage)
-                wait_until(functools.partial(rollout.is_handled, stage, KOPFS_PLACE, PREFIX))
-                rollout.delete(stage)
-                wait_until(functools.partial(rollout.is_gone, stage))
-        assert seen.of("theirs") == []
-    assert api.get(others.path_to("theirs")).json() == before
-    assert finalizers(before) == [KOPF_DEFAULT]
-    assert stranger.calls == [("create", "theirs")]
-
-
-def test_an_operator_that_is_known_to_share_the_objects_keeps_what_is_its_own(
-    rollout: Rollout, server: Server, resource: Resource, seen: Watched
-) -> None:
-    """Both are called once for each object, records and marker stay, and nobody fights."""
-    rollout.former["former_is_shared"] = True
-    stranger = Stranger(resource)
-    with rollout.running("plain"):
-        rollout.create("old")
-        wait_until(functools.partial(rollout.is_handled, "old", KOPFS_PLACE))
-    rollout.calls.clear()
-    names = ["old"]
-    for number, stage in enumerate(["recognise", "switch", "recognise", "switch", "done"]):
-        with rollout.running(stage), running(stranger.registry, server, resource):
-            wait_for_the_next_second()
-            names.append(f"object-{number}")
-            rollout.create(names[-1])
-            for place in (PREFIX, KOPFS_PLACE):
-                wait_until(functools.partial(rollout.is_handled, names[-1], place), what=stage)
-            for name in names:
-                rollout.edit(name, size=number)
-            for name, place in itertools.product(names, (PREFIX, KOPFS_PLACE)):
-                wait_until(functools.partial(rollout.is_handled, name, place), what=stage)
-            if stage in ("switch", "done"):
-                for name in names:
-                    carried = functools.partial(rollout.carries, name, MAIN, KOPF_DEFAULT)
-                    wait_until(carried, what=stage)
-    for calls in ([call[:2] for call in rollout.calls], stranger.calls):
-        created = [name for kind, name in calls if kind == "create"]
-        assert sorted(created) == sorted(names[1:])
-        for number, name in enumerate(["old", *names[1:]]):
-            expected = 5 if name == "old" else 6 - number
-            assert calls.count(("update", name)) == expected, name
-    for name in names:
-        assert len(seen.of(name)) <= 60
-    # After the last release, each takes off its own.
-    rollout.delete(*names)
-    with rollout.running("done"):
-        for name in names:
-            wait_until(functools.partial(rollout.carries, name, KOPF_DEFAULT))
-    with running(stranger.registry, server, resource):
-        for name in names:
-            seen.wait_for("DELETED", name)
-    assert sorted(name for kind, name in stranger.calls if kind == "delete") == sorted(names)
-
-
-@pytest.mark.parametrize("stage", ["recognise", "switch"])
-def test_an_operator_that_nobody_has_declared_does_not_end_in_a_fight(
-    rollout: Rollout, server: Server, resource: Resource, seen: Watched, stage: str
-) -> None:
-    """Both come to rest after each change, on objects from before and on new ones."""
-    stranger = Stranger(resource)
-    with running(stranger.registry, server, resource):
-        rollout.create("old")
-        wait_until(functools.partial(rollout.is_handled, "old", KOPFS_PLACE))
-    with rollout.running(stage), running(stranger.registry, server, resource):
-        wait_for_the_next_second()
-        rollout.create("new")
-        for size in (2, 3):
-            wait_until(functools.partial(rollout.is_handled, "new", PREFIX))
-            wait_until(functools.partial(rollout.is_handled, "new", KOPFS_PLACE))
-            wait_until(functools.partial(rollout.is_handled, "old", KOPFS_PLACE, PREFIX))
-            for name in ("old", "new"):
-                rollout.edit(name, size=size)
-        wait_until(functools.partial(rollout.is_handled, "new", PREFIX))
-        rollout.delete("old", "new")
-        for name in ("old", "new"):
-            seen.wait_for("DELETED", name)
-    for name in ("old", "new"):
-        assert len(seen.of(name)) <= 40
-    created = ("create", "new")
-    assert [call[:2] for call in rollout.calls].count(created) == 1
-    # The first release writes Kopf's default place too, and the stranger may believe it.
-    assert stranger.calls.count(created) in ([1] if stage == "switch" else [0, 1])
 
 
 def test_an_operator_with_storages_of_its_own_is_renamed_and_keeps_them(

@@ -18,6 +18,9 @@ from kopf_finalizers import Finalizers, configure
 
 from .servers import Resource, Server
 
+MAIN = "mycompany.com/db-operator"
+KOPF_DEFAULT = "kopf.zalando.org/KopfFinalizerMarker"
+
 OPERATOR_FILES = Path(__file__).parent / "operator_files"
 
 

@@ -1,7 +1,5 @@
 """Operators in one release of a rename, and objects for their cycles."""
 
-import copy
-import itertools
 import json
 import logging
 from collections.abc import Callable, Mapping
@@ -103,35 +101,6 @@ def info_lines(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 # What happens to an object that is alive
-
-
-class Busy(Operator):
-    """An operator with two handlers of each kind, of which the second is busy for a while."""
-
-    def __init__(self, busy: str = "", **options: Any) -> None:
-        super().__init__(handlers="", **options)
-        for kind, name in itertools.product(["create", "update", "delete"], ["one", "two"]):
-            is_busy = name == "two" and kind in busy.split()
-            handler = self.noting_unless(f"{kind} {name}", is_busy=is_busy)
-            getattr(kopf.on, kind)("things", id=f"{kind}_{name}", registry=self.registry)(handler)
-
-    def noting_unless(self, what: str, *, is_busy: bool) -> Callable[..., None]:
-        def handler(retry: int, **_: Any) -> None:
-            self.calls.append((what, retry))
-            if is_busy:
-                raise kopf.TemporaryError("busy", delay=0)
-
-        return handler
-
-
-def last_state(body: dict[str, Any], place: str = OWN_PLACE) -> dict[str, Any]:
-    return dict(json.loads(annotations_of(body)[f"{place}/last-handled-configuration"]))
-
-
-def annotated(body: dict[str, Any], team: str) -> dict[str, Any]:
-    changed = copy.deepcopy(body)
-    changed["metadata"].setdefault("annotations", {})["twingate.com/team"] = team
-    return changed
 
 
 # Dedicated finalizers
