@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from kopf_finalizers._clients.ensure import FinalizerOutcome
+from kopf_finalizers import FinalizerOutcome
 from kopf_finalizers.testing._refusals import refusal
 
 from .shared import SharedObject

@@ -2,7 +2,7 @@
 
 from typing import Any, assert_type
 
-from kopf_finalizers._clients.ensure import FinalizerOutcome, ensure_finalizer, release_finalizer
+from kopf_finalizers import FinalizerOutcome, ensure_finalizer, release_finalizer
 
 Body = dict[str, Any]
 

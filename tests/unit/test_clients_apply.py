@@ -7,8 +7,12 @@ from typing import Any
 
 import pytest
 
-from kopf_finalizers import ConfigurationError
-from kopf_finalizers._clients.ensure import apply_configuration, ensure_finalizer, release_finalizer
+from kopf_finalizers import (
+    ConfigurationError,
+    apply_configuration,
+    ensure_finalizer,
+    release_finalizer,
+)
 
 from ..support.clients import OURS, THEIRS, both, change, fail
 from ..support.servers import Body

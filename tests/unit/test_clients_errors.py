@@ -8,10 +8,14 @@ from typing import Any
 
 import pytest
 
-from kopf_finalizers import ConfigurationError
+from kopf_finalizers import (
+    ConfigurationError,
+    FinalizerOutcome,
+    ensure_finalizer,
+    release_finalizer,
+)
 from kopf_finalizers._clients.calls import status_of
-from kopf_finalizers._clients.ensure import FinalizerOutcome, ensure_finalizer, release_finalizer
-from kopf_finalizers.testing._refusals import ApiError
+from kopf_finalizers.testing import ApiError
 
 from ..support.clients import OURS, THEIRS, both, change, change_later, every_way, fail
 from ..support.servers import Body

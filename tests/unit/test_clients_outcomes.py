@@ -8,8 +8,8 @@ from typing import Any, cast
 import kopf
 import pytest
 
-from kopf_finalizers._clients.ensure import FinalizerOutcome, ensure_finalizer, release_finalizer
-from kopf_finalizers.testing._refusals import ApiError
+from kopf_finalizers import FinalizerOutcome, ensure_finalizer, release_finalizer
+from kopf_finalizers.testing import ApiError
 
 from ..support.clients import MORE, OURS, THEIRS, both, change, every_way, fail
 from ..support.servers import Body

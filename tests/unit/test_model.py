@@ -13,7 +13,7 @@ from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from kopf_finalizers import ConfigurationError, ensure_finalizer, release_finalizer
-from kopf_finalizers.testing._refusals import ApiError
+from kopf_finalizers.testing import ApiError
 
 from ..support.servers import Body
 from ..support.shared import PATH, LostAnswerError, SharedObject
