@@ -13,25 +13,38 @@ finalizers = kopf_finalizers.configure(domain="mycompany.com", operator="db-oper
 
 @finalizers.on.create("mycompany.com", "v1", "databases", finalizer="backups")
 def start_backups(name: str, logger: kopf.Logger, **_: Any) -> None:
-    """Guarded: what this has begun, `drop_backups` ends."""
+    """Begins the backups, which `drop_backups` ends."""
     logger.info(f"The backups of {name} are scheduled.")
 
 
-@finalizers.on.delete("mycompany.com", "v1", "databases", finalizer="backups", retries=10)
+@finalizers.on.delete(
+    "mycompany.com",
+    "v1",
+    "databases",
+    finalizer="backups",
+    retries=10,
+    leaves="the backups in the object store, which are paid for by the month",
+)
 def drop_backups(name: str, logger: kopf.Logger, **_: Any) -> None:
-    """A cleanup with a finalizer of its own."""
+    """Drops the backups.
+
+    A cleanup with a finalizer of its own.
+    """
     logger.info(f"The backups of {name} are dropped.")
 
 
-@finalizers.on.delete("mycompany.com", "v1", "databases")
+@finalizers.on.delete("mycompany.com", "v1", "databases", leaves="the database and its users")
 def drop_database(name: str, logger: kopf.Logger, **_: Any) -> None:
-    """A cleanup that the operator's own finalizer guards, as in Kopf."""
+    """Drops the database.
+
+    A cleanup that the operator's own finalizer guards, as in Kopf.
+    """
     logger.info(f"The database of {name} is dropped.")
 
 
 @finalizers.on.daemon("mycompany.com", "v1", "databases")
 async def watch_replicas(stopped: kopf.DaemonStopped, **_: Any) -> None:
-    """Kopf stops it through the operator's own finalizer."""
+    """Watches the replicas; Kopf stops it through the operator's own finalizer."""
     while not stopped:
         await stopped.wait(10)
 

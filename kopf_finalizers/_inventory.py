@@ -4,9 +4,12 @@ It is made from what the operator's handlers have declared, without a cluster. S
 shown as the handlers name it, in the notation of kubectl as far as that is possible.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
+from typing import Any
 
 from ._dedicated.cycle import Use
 from ._resources import Selector
@@ -51,15 +54,27 @@ class InventoryEntry:
             on the object, nothing is sent. What it waits for is then not done.
         former_of: The finalizer that has this one's place now, where it is a former name that is
             still recognised (`former=` and `former_dedicated=` of `configure`).
+        purpose: What it is for: the first paragraph of the handler's docstring.
+        leaves: What stays behind when it is released by hand, as `leaves=` of the cleanups says
+            that it waits for.
 
     Example:
-        >>> @finalizers.on.delete("mycompany.com", "v1", "databases", finalizer="backups")
-        ... def drop_backups(**_): ...
+        >>> @finalizers.on.delete(
+        ...     "mycompany.com",
+        ...     "v1",
+        ...     "databases",
+        ...     finalizer="backups",
+        ...     leaves="the backups in the object store",
+        ... )
+        ... def drop_backups(**_):
+        ...     '''Drops the backups.'''
         >>> entry = finalizers.inventory()[-1]
         >>> entry.name, entry.resource, entry.handler
         ('mycompany.com/db-operator.backups', 'databases.v1.mycompany.com', 'drop_backups')
         >>> entry.waits_for
         'drop_backups to succeed, or to be given up'
+        >>> entry.purpose, entry.leaves
+        ('Drops the backups.', 'the backups in the object store')
         >>> print(entry.release)
         kubectl patch databases.v1.mycompany.com NAME --namespace NAMESPACE --type json ...
     """
@@ -71,6 +86,8 @@ class InventoryEntry:
     waits_for: str
     release: str
     former_of: str | None = None
+    purpose: str | None = None
+    leaves: str | None = None
 
 
 def inventory_of(
@@ -80,28 +97,40 @@ def inventory_of(
 
     Those of one finalizer stand together, and those of its former names after them.
     """
-    ends = [(use, _end_of(use)) for use in own]
-    ends += [(use, _end_of_dedicated(use, dedicated)) for use in dedicated]
+    waits = [(use, [use]) for use in own]
+    waits += [(use, _cleanups_of(use, dedicated)) for use in dedicated]
     entries = dict[InventoryEntry, None]()
-    for name in dict.fromkeys(use.finalizer for use, _ in ends):
+    for name in dict.fromkeys(use.finalizer for use, _ in waits):
         for shown in (name, *former.get(name, ())):
             of = name if shown != name else None
-            its = ((use, end) for use, end in ends if use.finalizer == name)
-            entries.update((_entry(shown, use, end, former_of=of), None) for use, end in its)
+            its = ((use, cleanups) for use, cleanups in waits if use.finalizer == name)
+            entries.update((_entry(shown, use, those, former_of=of), None) for use, those in its)
     return list(entries)
 
 
-def _entry(name: str, use: Use, end: str, *, former_of: str | None) -> InventoryEntry:
+def _entry(
+    name: str, use: Use, waits_for: Sequence[Use], *, former_of: str | None
+) -> InventoryEntry:
     resource, is_known = _resource(use.selector)
     return InventoryEntry(
         name=name,
         resource=resource,
         handler=_shown(use.handler_id),
         decorator=f"on.{use.kind}",
-        waits_for=end,
+        waits_for=_end_of(waits_for),
         release=release_command(name, resource if is_known else "RESOURCE"),
         former_of=former_of,
+        purpose=_purpose_of(use.fn),
+        leaves="; ".join(dict.fromkeys(one.leaves for one in waits_for if one.leaves)) or None,
     )
+
+
+def _purpose_of(fn: Callable[..., Any]) -> str | None:
+    """The first paragraph of a handler's docstring, as one line."""
+    while isinstance(fn, functools.partial):  # whose own docstring is about partial functions
+        fn = fn.func
+    paragraph = (inspect.getdoc(inspect.unwrap(fn)) or "").partition("\n\n")[0]
+    return " ".join(paragraph.split()) or None
 
 
 def release_command(name: str, resource: str = "RESOURCE") -> str:
@@ -109,24 +138,26 @@ def release_command(name: str, resource: str = "RESOURCE") -> str:
     return _COMMAND.replace("RESOURCE", resource).replace("FINALIZER", name).rstrip()
 
 
-def _end_of(use: Use) -> str:
-    """What an operator's own finalizer waits for, on behalf of one handler."""
-    if use.kind in _STOPPED:
-        return f"{_STOPPED[use.kind]} {_shown(use.handler_id)} to stop"
-    return f"{_shown(use.handler_id)} to succeed, or to be given up"
+def _end_of(waits_for: Sequence[Use]) -> str:
+    """What a finalizer waits for: a daemon or a timer, cleanups, or nothing."""
+    match waits_for:
+        case []:
+            return "nothing: it goes as soon as the object is being deleted"
+        case [use] if use.kind in _STOPPED:
+            return f"{_STOPPED[use.kind]} {_shown(use.handler_id)} to stop"
+    ids = dict.fromkeys(_shown(use.handler_id) for use in waits_for)
+    return f"{' and '.join(ids)} to succeed, or to be given up"
 
 
-def _end_of_dedicated(use: Use, uses: Iterable[Use]) -> str:
-    cleanups = [
-        _shown(other.handler_id)
+def _cleanups_of(use: Use, uses: Iterable[Use]) -> list[Use]:
+    """The cleanups that a dedicated finalizer waits for on the objects of one handler."""
+    return [
+        other
         for other in uses
         if other.is_cleanup
         and other.finalizer == use.finalizer
         and other.selector.overlaps(use.selector)
     ]
-    if not cleanups:
-        return "nothing: it goes as soon as the object is being deleted"
-    return f"{' and '.join(dict.fromkeys(cleanups))} to succeed, or to be given up"
 
 
 def _resource(selector: Selector) -> tuple[str, bool]:

@@ -214,6 +214,7 @@ class On:
         /,
         *,
         finalizer: FinalizerArg = LEFT_OUT,
+        leaves: str | None = None,
         **options: Unpack[DeleteOptions],
     ) -> Decorator:
         """`kopf.on.delete`, with a finalizer: a cleanup.
@@ -229,13 +230,18 @@ class On:
         It is assumed that a cleanup may be called again after it has succeeded: an operator that is
         killed before the release is stored calls it again, as plain Kopf does.
 
+        `leaves=` says in a few words what stays behind if the finalizer is released by hand, for
+        whoever has to decide that. `Finalizers.inventory` and `kopf-finalizers document` show it,
+        and what the cleanup is for: the first paragraph of the function's docstring.
+
         Raises:
             ConfigurationError: As in `create`; also when another cleanup waits with this finalizer
                 on this resource, or `optional=` contradicts `finalizer=`.
 
         Example:
             >>> @finalizers.on.delete("mygroup", "v1", "myresources", finalizer="backups")
-            ... def drop_backups(**_): ...
+            ... def drop_backups(**_):
+            ...     '''Drops the backups of the last 30 days.'''
         """
         optional = options.get("optional")
         if finalizer is None:
@@ -250,7 +256,7 @@ class On:
                 f'on.delete(finalizer="{finalizer}") makes the object wait for this cleanup, and'
                 " optional=True asks for the contrary: leave one of the two out."
             )
-        return self._decorator("delete", (arg1, arg2, arg3), finalizer, options)
+        return self._decorator("delete", (arg1, arg2, arg3), finalizer, options, leaves=leaves)
 
     def field(
         self,
@@ -354,6 +360,8 @@ class On:
         args: tuple[ResourceArg, ResourceArg, ResourceArg],
         finalizer: FinalizerArg,
         given: Mapping[str, Any],
+        *,
+        leaves: str | None = None,
     ) -> Decorator:
         options = dict(given)
         if options.get("registry") is None:
@@ -377,6 +385,7 @@ class On:
                 selector=selector,
                 registry=options["registry"],
                 handler_id="/".join([str(handler_id), *_field_suffix(options.get("field"))]),
+                leaves=leaves,
             )
             if _needs_kopf(kind, options):
                 self.guarded.append(own)

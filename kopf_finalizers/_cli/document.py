@@ -97,12 +97,22 @@ def _paragraphs(finalizers: Finalizers) -> Iterator[str]:
 
 
 def _table(entries: Iterable[InventoryEntry]) -> str:
-    rows = [("Finalizer", "Objects", "Waits for", "Handler"), ("---",) * 4]
+    columns = (
+        *("Finalizer", "Objects", "What it is for", "Waits for", "Handler"),
+        "Stays behind if it is released by hand",
+    )
+    rows = [columns, ("---",) * len(columns)]
     for entry in entries:
         former = f", the former name of `{entry.former_of}`" if entry.former_of else ""
         handler = f"`{entry.handler}` ({entry.decorator})"
-        rows.append((f"`{entry.name}`{former}", entry.resource, entry.waits_for, handler))
+        words = (_cell(entry.purpose), entry.waits_for, handler, _cell(entry.leaves))
+        rows.append((f"`{entry.name}`{former}", entry.resource, *words))
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _cell(text: str | None) -> str:
+    """What somebody has written, in a table; that nothing was written is to be seen, too."""
+    return (text or "not said").replace("|", "\\|")
 
 
 def _by_command(entries: Iterable[InventoryEntry]) -> dict[str, list[InventoryEntry]]:

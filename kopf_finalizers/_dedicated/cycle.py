@@ -71,6 +71,7 @@ class Use:
     selector: Selector
     registry: kopf.OperatorRegistry
     handler_id: str
+    leaves: str | None = None
 
     @property
     def place(self) -> _Place:

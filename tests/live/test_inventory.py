@@ -1,5 +1,6 @@
 """What an operator knows of its own finalizers, and how one is released by hand."""
 
+import functools
 import os
 import shutil
 import subprocess
@@ -97,6 +98,35 @@ def test_a_guarded_handler_waits_for_the_cleanup_of_its_finalizer() -> None:
     assert entries_of(finalizers, BACKUPS) == [
         ("on.create", "fn", end),
         ("on.delete", "drop_backups", end),
+    ]
+
+
+def test_an_entry_says_what_it_is_for_and_what_stays_behind() -> None:
+    """The handler's own first paragraph, and what the cleanup leaves that the finalizer waits for.
+
+    A decorator around the function makes no difference, nor does a partial function.
+    """
+    finalizers = finalizers_with()
+
+    @finalizers.on.create("databases", finalizer="backups")
+    def start_backups(**_: Any) -> None:
+        """Begins the backups.
+
+        Once a day.
+        """
+
+    @finalizers.on.delete("databases", finalizer="backups", leaves="the backups")
+    @functools.wraps(start_backups)
+    def drop(**_: Any) -> None: ...
+
+    finalizers.on.delete("databases")(functools.partial(start_backups, why="deleted"))
+    finalizers.on.delete("databases")(fn)
+    assert [(one.decorator, one.purpose, one.leaves) for one in finalizers.inventory()] == [
+        ("on.delete", "Begins the backups.", "the backups"),
+        ("on.delete", "Begins the backups.", None),
+        ("on.delete", None, None),
+        ("on.create", "Begins the backups.", "the backups"),
+        ("on.delete", "Begins the backups.", "the backups"),
     ]
 
 

@@ -209,6 +209,8 @@ def test_the_json_has_every_entry_with_every_field() -> None:
         "decorator": "on.delete",
         "waits_for": "drop_backups to succeed, or to be given up",
         "former_of": None,
+        "purpose": None,
+        "leaves": None,
     }
 
 
@@ -216,11 +218,22 @@ def test_the_markdown_has_a_row_for_each_entry_and_a_command_for_each_finalizer(
     """People get a table, and what to do by hand."""
     text = run("document", "db_operator.py").stdout
     assert (
-        "| `mycompany.com/db-operator.backups` | databases.v1.mycompany.com"
-        " | drop_backups to succeed, or to be given up | `drop_backups` (on.delete) |\n"
+        "| `mycompany.com/db-operator.backups` | databases.v1.mycompany.com | not said"
+        " | drop_backups to succeed, or to be given up | `drop_backups` (on.delete) | not said |\n"
     ) in text
     assert text.count("```sh\nkubectl patch databases.v1.mycompany.com ") == 2
     assert text.endswith("```\n")
+
+
+def test_the_markdown_says_what_a_finalizer_is_for_and_what_it_leaves(folder: Path) -> None:
+    """In the author's words, which cannot break the table."""
+    (folder / "db_operator.py").write_text(
+        CONFIGURED + "@finalizers.on.delete('databases', finalizer='a', leaves='rows | files')\n"
+        "def drop(**_):\n    'Drops\\n    it.\\n\\n    More.'\n"
+    )
+    text = run("document", "db_operator.py").stdout
+    assert "| databases | Drops it. | drop to succeed" in text
+    assert text.count(r"(on.delete) | rows \| files |") == 2
 
 
 def test_the_markdown_says_what_it_does_not_know(folder: Path) -> None:
