@@ -119,7 +119,8 @@ def test_an_entry_says_what_it_is_for_and_what_stays_behind() -> None:
     @functools.wraps(start_backups)
     def drop(**_: Any) -> None: ...
 
-    finalizers.on.delete("databases")(functools.partial(start_backups, why="deleted"))
+    again = functools.partial(start_backups, why="deleted")
+    finalizers.on.delete("databases", id="again")(again)
     finalizers.on.delete("databases")(fn)
     assert [(one.decorator, one.purpose, one.leaves) for one in finalizers.inventory()] == [
         ("on.delete", "Begins the backups.", "the backups"),
