@@ -1,19 +1,33 @@
 """`configure`: an operator says once who it is, and Kopf applies it when the operator starts."""
 
+import json
 from collections.abc import Iterable, Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NoReturn
 
 import kopf
 
 from ._errors import ConfigurationError
 from ._finalizers import Finalizers, dedicated_names, listed
+from ._kopf import settings_in_force
 from ._names import OperatorIdentity, Rollout
 from ._on import FinalizerArg
 from ._unset import LEFT_OUT, LeftOut
 
+
+@dataclass
+class _Operator:
+    """What `configure` has made for one registry, of which arguments."""
+
+    finalizers: Finalizers
+    options: dict[str, Any]
+    # What it was applied to at once; else that is done when the operator starts.
+    settings: kopf.OperatorSettings | None = None
+
+
 # Which operator a registry belongs to. An operator is one process with one registry and one set of
 # settings, so a second identity in it would take the place of the first.
-_configured: dict[kopf.OperatorRegistry, tuple[Finalizers, dict[str, Any]]] = {}
+_configured: dict[kopf.OperatorRegistry, _Operator] = {}
 
 
 def configure(
@@ -29,11 +43,15 @@ def configure(
     rollout: Rollout = "switch",
     former_storage_prefix: str | LeftOut | None = LEFT_OUT,
     former_is_shared: bool = False,
+    settings: kopf.OperatorSettings | None = None,
 ) -> Finalizers:
     """Say who this operator is; from then on its finalizers and storages are its own.
 
     It registers an `on.startup` handler that applies the identity to Kopf's settings. Called again
     with the same identity, as in each module of an operator, it returns the same `Finalizers`.
+
+    Handlers come too late for that: Kopf takes up no startup handler while it runs them. In a
+    startup handler hand over its `settings`, to which the identity is then applied at once.
 
     Args:
         domain: A domain that the organisation owns.
@@ -58,57 +76,109 @@ def configure(
         former_is_shared: Whether another operator with the same former names, Kopf's default ones
             say, works on the same resources. Then its records and its finalizer are left alone as
             far as that can be.
+        settings: Kopf's settings, to apply the identity at once and to register nothing: those
+            that Kopf gives to a startup handler, or those that an embedded operator is started
+            with.
 
     Raises:
-        ConfigurationError: A name breaks a rule, the arguments do not go together, or the registry
-            already belongs to another identity.
+        ConfigurationError: A name breaks a rule, the arguments do not go together, the registry
+            already belongs to another identity, or the operator runs already and `settings` is left
+            out or not what it runs with.
 
     Example:
         >>> import kopf_finalizers
         >>> finalizers = kopf_finalizers.configure(domain="mycompany.com", operator="db-operator")
         >>> finalizers.name
         'mycompany.com/db-operator'
+        >>> @kopf.on.startup()
+        ... def change_settings(settings, **_):
+        ...     settings.posting.enabled = False
+        ...     kopf_finalizers.configure("mycompany.com", "db-operator", settings=settings)
     """
     identity = _identity(domain, operator, finalizer, name)
-    watches_only = finalizer is None
+    in_force = settings_in_force()
+    if in_force is not None and settings is not None and registry is None:
+        _refuse_other(settings, in_force)
     registry = kopf.get_default_registry() if registry is None else registry
-    known = _configured.get(registry)
     options: dict[str, Any] = {
         "storages": storages,
-        "watches_only": watches_only,
+        "watches_only": finalizer is None,
         "former": listed("former", former),
         "former_dedicated": dedicated_names(former_dedicated),
         "rollout": rollout,
         "former_storage_prefix": former_storage_prefix,
         "former_is_shared": former_is_shared,
     }
+    known = _configured.get(registry)
     if known is None:
-        finalizers = Finalizers(identity, registry=registry, **options)
-        _configured[registry] = (finalizers, options)
-        _apply_at_startup(finalizers, registry)
-        return finalizers
-    finalizers, known_options = known
-    if finalizers.identity != identity:
+        if in_force is not None and settings is None:
+            _refuse_too_late(domain, operator, finalizer, name)
+        known = _Operator(Finalizers(identity, registry=registry, **options), options)
+        _configured[registry] = known
+        if settings is None:
+            _apply_at_startup(known.finalizers, registry)
+    else:
+        _refuse_otherwise(known, identity, options)
+    if settings is not None and settings is not known.settings:
+        known.settings = settings
+        known.finalizers.apply(settings)
+    return known.finalizers
+
+
+def _refuse_otherwise(
+    known: _Operator, identity: OperatorIdentity, options: dict[str, Any]
+) -> None:
+    """Refuse what would take the place of what the registry's operator is already."""
+    name = known.finalizers.name
+    if known.finalizers.identity != identity:
         raise ConfigurationError(
-            f"This operator is already configured as {finalizers.name}, so it cannot be"
+            f"This operator is already configured as {name}, so it cannot be"
             f" {identity.finalizer} too: an operator has one identity. Use one configure() call,"
             " and pass what it returns to the other modules; two operators in one process need a"
             " registry= each."
         )
-    others = [key for key in options if options[key] != known_options[key]]
+    others = [key for key in options if options[key] != known.options[key]]
     if others:
         names = ", ".join("finalizer=" if key == "watches_only" else f"{key}=" for key in others)
         raise ConfigurationError(
-            f"{finalizers.name} is already configured with other options ({names}): call"
+            f"{name} is already configured with other options ({names}): call"
             " configure() with the same arguments everywhere, or once."
         )
-    return finalizers
+
+
+def _refuse_too_late(*given: object) -> NoReturn:
+    """Refuse a call for which no startup handler would run any more, with the one that would do."""
+    names = ("domain", "operator", "finalizer", "name")
+    arguments = [
+        f"{key}={json.dumps(one)}" if isinstance(one, str) else f"{key}={one!r}"
+        for key, one in zip(names, given, strict=True)
+        if one is not LEFT_OUT and (one is not None or key == "finalizer")
+    ]
+    line = f"kopf_finalizers.configure({', '.join([*arguments, 'settings=settings'])})"
+    raise ConfigurationError(
+        "configure() is called while the operator runs, when Kopf takes up no more startup"
+        " handlers: the identity would not be applied, and the operator would go on with Kopf's"
+        " default finalizer, which other operators take off. Hand over the settings that Kopf gives"
+        f" to a handler of @kopf.on.startup(), as in {line}, or call configure() outside of"
+        " handlers, where it is called when the operator's modules are imported."
+    )
+
+
+def _refuse_other(settings: kopf.OperatorSettings, in_force: kopf.OperatorSettings) -> None:
+    """Refuse settings that the running operator does not look at."""
+    if settings is not in_force:
+        raise ConfigurationError(
+            "configure(settings=...) is called in a running operator with other settings than that"
+            " operator has, so nothing would change for it: hand over those that Kopf gives to a"
+            " handler of @kopf.on.startup(). For another operator in this process, say with"
+            " registry= which one."
+        )
 
 
 def configured_in(registry: kopf.OperatorRegistry) -> Finalizers | None:
     """What `configure` has made for this registry, if it was called."""
-    finalizers, _ = _configured.get(registry, (None, None))
-    return finalizers
+    known = _configured.get(registry)
+    return known.finalizers if known else None
 
 
 def _identity(

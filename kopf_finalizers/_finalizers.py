@@ -1,5 +1,6 @@
 """`Finalizers`: where an operator's names, settings and decorators meet."""
 
+import functools
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,8 @@ from ._kopf import body_of
 from ._names import OperatorIdentity, Rollout
 from ._on import On
 from ._patches import add_finalizer, remove_finalizer
-from ._resources import Selector
+from ._resources import HandledResources, Selector
+from ._selection import Selection
 from ._settings import KOPF_FINALIZER, KOPF_PREFIX, DefaultMarker, Unchanged, apply_identity, logger
 from ._unset import LEFT_OUT, LeftOut
 
@@ -136,7 +138,16 @@ class Finalizers:
         self._dedicated = DedicatedFinalizers(
             former=dedicated, keeps_former=rollout == "recognise", left=self.former
         )
-        self.on = On(identity, self._dedicated, watches_only=watches_only, registry=registry)
+        self._selection = Selection(self.describe)
+        self._mover: HandledResources | None = None
+        self._is_applied = False
+        self.on = On(
+            identity,
+            self._dedicated,
+            watches_only=watches_only,
+            registry=registry,
+            declared=self._declared,
+        )
 
     @property
     def name(self) -> str:
@@ -192,13 +203,42 @@ class Finalizers:
         if self._marker is not None and not self.storages:
             self._marker.watch(registry)
         mover = None if self._rename is None else self._rename.apply(settings, registry)
-        unchanged = Unchanged(settings, self.identity, storages=self.storages)
+        unchanged = Unchanged(
+            settings,
+            self.identity,
+            storages=self.storages,
+            begin=functools.partial(self._selection.begin, settings, registry),
+        )
         # Whoever of them is asked about objects has a look: not every operator has all three.
         if self._marker is not None:
             self._marker.unchanged = unchanged
         if mover is not None:
             mover.unchanged = unchanged
         self._dedicated.apply(settings, unchanged)
+        self._mover = None if mover is None else mover.resources
+        self._is_applied = True
+        self._introduce()
+
+    def _introduce(self) -> None:
+        """Say in the log who this operator is: what a reader of it needs before anything else."""
+        dedicated = dict.fromkeys(use.finalizer for use in self._dedicated.uses)
+        logger.info(
+            "This operator is %s%s%s. %s. Dedicated finalizers: %s.",
+            self.name,
+            f" (before: {', '.join(self.former)})" if self.former else "",
+            " and only watches" if self.watches_only else "",
+            f"Its records are under {self.identity.storage_prefix}"
+            if self.storages
+            else "Its storages are its own",
+            ", ".join(dedicated) or "none",
+        )
+
+    def _declared(self) -> None:
+        """Look at the objects of a handler that is declared when the identity is in force."""
+        watched = None if self._marker is None else self._marker.resources
+        for resources in (watched, self._mover):
+            if self._is_applied and resources is not None:
+                resources.ask()
 
     def _warn_of_new_dedicated(self) -> None:
         known = self._dedicated.former_names

@@ -32,6 +32,21 @@ def handlers_of(registry: kopf.OperatorRegistry) -> list[Any]:
     return [*changing.get_all_handlers(), *spawning.get_all_handlers()]
 
 
+def settings_in_force() -> kopf.OperatorSettings | None:
+    """The settings of the operator in whose handler this is called; None outside of operators.
+
+    Kopf hands the settings to startup handlers, and there is no public way to ask whether one is
+    running. It keeps them in a context variable, which handlers in threads have, too. A Kopf that
+    has none is no reason for an operator not to start: then nobody is told of a call too late.
+    """
+    try:
+        variable = importlib.import_module("kopf._core.engines.posting").settings_var
+    except (AttributeError, ImportError):
+        return None
+    settings: kopf.OperatorSettings | None = variable.get(None)
+    return settings
+
+
 def refuse_if_kopf_compares_otherwise(finalizer: str, names: Iterable[str]) -> None:
     """Try how Kopf finds, adds and removes its finalizer.
 

@@ -122,8 +122,10 @@ class On:
         *,
         watches_only: bool,
         registry: kopf.OperatorRegistry | None,
+        declared: Callable[[], None],
     ) -> None:
         self._identity = identity
+        self._declared = declared
         self._dedicated = dedicated
         self._watches_only = watches_only
         self._registry = registry
@@ -393,6 +395,7 @@ class On:
                 self._refuse_shared_id(replace(own, finalizer=dedicated or ""))
             if dedicated is not None:
                 self._dedicated.declare(replace(own, finalizer=dedicated), filters)
+            self._declared()
             return registered
 
         return decorate

@@ -104,6 +104,7 @@ class HandledResources:
         self._purpose = purpose
         self._registry = registry
         self._asked = list[Any]()
+        self._is_complete = False
         # An operator that is embedded may declare handlers after it has applied its identity.
         kopf.on.startup(registry=registry, id=f"kopf-finalizers/{purpose}")(self.ask)
 
@@ -113,7 +114,14 @@ class HandledResources:
             if (args, options) not in self._asked:
                 name = f"{self._purpose}:{len(self._asked)}"
                 self._asked.append((args, options))
-                ask_of_events(self._when, args, id=name, registry=self._registry, **options)
+                ask_of_events(self._look, args, id=name, registry=self._registry, **options)
+
+    def _look(self, **kwargs: Any) -> bool:
+        if not self._is_complete:
+            # Startup handlers declare handlers too; by the first event all of them have run.
+            self._is_complete = True
+            self.ask()
+        return self._when(**kwargs)
 
 
 def handled_resources(

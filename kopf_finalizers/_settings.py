@@ -9,7 +9,7 @@ another operator's record.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import kopf
@@ -62,14 +62,15 @@ class DefaultMarker:
 
     def __init__(self, identity: OperatorIdentity) -> None:
         self._identity = identity
-        self._resources: HandledResources | None = None
+        # Whose objects it is asked about, where no storage of its own is.
+        self.resources: HandledResources | None = None
         self._warned = set[tuple[str, str]]()
 
     def watch(self, registry: kopf.OperatorRegistry) -> None:
         """Look at each object of an operator whose storages are its own; safe to call again."""
-        if self._resources is None:
-            self._resources = HandledResources(self._look, purpose="marker", registry=registry)
-        self._resources.ask()
+        if self.resources is None:
+            self.resources = HandledResources(self._look, purpose="marker", registry=registry)
+        self.resources.ask()
 
     def _look(self, *, body: kopf.Body, **_: Any) -> bool:
         """A filter that never lets Kopf call the handler."""
@@ -126,13 +127,19 @@ class Unchanged:
     """Warns where somebody has set anew what the identity has set: then it is only half in force.
 
     Operators that had names of their own set them in a startup handler, which comes after the one
-    of `configure`, and are left with both.
+    of `configure`, and are left with both. `begin` is called once, when all of these have run.
     """
 
     def __init__(
-        self, settings: kopf.OperatorSettings, identity: OperatorIdentity, *, storages: bool
+        self,
+        settings: kopf.OperatorSettings,
+        identity: OperatorIdentity,
+        *,
+        storages: bool,
+        begin: Callable[[], None],
     ) -> None:
         self._settings = settings
+        self._begin: Callable[[], None] | None = begin
         self._identity = identity
         self._finalizer = settings.persistence.finalizer
         self._diffbase = settings.persistence.diffbase_storage if storages else None
@@ -140,6 +147,9 @@ class Unchanged:
 
     def check(self) -> None:
         """Look at the settings as they are now; warn once."""
+        if self._begin is not None:
+            begin, self._begin = self._begin, None
+            begin()
         if self._warned:
             return
         persistence, changed = self._settings.persistence, list[str]()

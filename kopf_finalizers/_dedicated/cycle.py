@@ -48,7 +48,7 @@ from .._changes import (
 )
 from .._errors import ConfigurationError
 from .._resources import Selector, ask_of_events
-from .._settings import Unchanged
+from .._settings import Unchanged, logger
 
 Logger: TypeAlias = kopf.Logger
 
@@ -221,6 +221,7 @@ class DedicatedFinalizers:
                     " would take it off while the other is still to be done. Give each cleanup a"
                     " finalizer of its own."
                 )
+        known = {other.finalizer for other in self.uses}
         self.uses.append(use)
         options = dict(use.selector.options) | _lenient(filters)
         when = options.pop("when", None)
@@ -245,6 +246,8 @@ class DedicatedFinalizers:
         ):
             self._scattered.add(use.finalizer)
         if self._settings is not None:  # declared late, from a startup handler
+            if use.finalizer not in known:
+                logger.info("Another dedicated finalizer of this operator: %s.", use.finalizer)
             self._decide_where([use.finalizer])
             self._observe(self._settings)
 

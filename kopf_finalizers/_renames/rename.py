@@ -262,7 +262,7 @@ class _Mover:
     def __init__(self, rename: Rename, registry: kopf.OperatorRegistry) -> None:
         self._rename = rename
         self._replace = ReplaceFinalizer(rename.written, former=rename.left)
-        self._resources = HandledResources(self._move, purpose="move", registry=registry)
+        self.resources = HandledResources(self._move, purpose="move", registry=registry)
 
     def begin(
         self, settings: kopf.OperatorSettings, sightings: Sightings, records: Records | None
@@ -271,7 +271,7 @@ class _Mover:
         self._settings = settings
         self._sightings = sightings
         self._records = records
-        self._resources.ask()
+        self.resources.ask()
 
     def _move(
         self,

@@ -19,7 +19,7 @@ from kopf._core.engines.indexing import OperatorIndexers
 from kopf._core.intents.causes import WatchingCause
 
 from kopf_finalizers import _on as decorators
-from kopf_finalizers._kopf import body_of
+from kopf_finalizers._kopf import body_of, settings_in_force
 from kopf_finalizers._on import On
 from kopf_finalizers._settings import KOPF_FINALIZER
 from kopf_finalizers._unset import LEFT_OUT
@@ -45,6 +45,50 @@ def test_patch_knows_the_body_that_kopf_made_it_for() -> None:
     assert body_of(kopf.Patch(body=body)) is body
     assert body_of(kopf.Patch(kopf.Patch({"a": 1}), body=body)) is body
     assert body_of(kopf.Patch()) is None
+
+
+@pytest.mark.parametrize("is_async", [True, False])
+def test_handlers_have_the_settings_of_their_operator_around_them(is_async: bool) -> None:
+    """`settings_in_force` is what Kopf runs with, also in threads; and nothing outside of them."""
+    registry, settings = kopf.OperatorRegistry(), kopf.OperatorSettings()
+    found = list[object]()
+
+    def plain(**_: Any) -> None:
+        found.append(settings_in_force())
+
+    async def awaited(**_: Any) -> None:
+        found.append(settings_in_force())
+
+    kopf.on.startup(registry=registry)(awaited if is_async else plain)
+
+    async def operate() -> None:
+        stop, ready = asyncio.Event(), asyncio.Event()
+        operator = kopf.operator(
+            registry=registry,
+            settings=settings,
+            standalone=True,
+            clusterwide=True,
+            ready_flag=ready,
+            stop_flag=stop,
+        )
+        task = asyncio.create_task(operator)
+        await ready.wait()
+        stop.set()
+        await asyncio.wait([task])
+
+    kopf.on.login(registry=registry)(lambda **_: kopf.ConnectionInfo(server="http://127.0.0.1:1"))
+    asyncio.run(operate())
+    assert found == [settings]
+    assert found[0] is settings
+    assert settings_in_force() is None
+
+
+def test_kopf_that_keeps_its_settings_elsewhere_starts_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Without that variable nothing is known of running operators, and nothing fails."""
+    monkeypatch.delattr("kopf._core.engines.posting.settings_var")
+    assert settings_in_force() is None
 
 
 def test_leftover_functions_come_back_on_the_next_patch() -> None:

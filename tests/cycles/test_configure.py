@@ -1,13 +1,18 @@
 """`configure` and `Finalizers`: who an operator is, said once."""
 
+import contextvars
+import functools
+import logging
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 import kopf
 import pytest
+from kopf._core.engines.posting import settings_var
 
 import kopf_finalizers
 from kopf_finalizers import ConfigurationError, Finalizers, OperatorIdentity, configure
+from kopf_finalizers._configure import configured_in
 
 from ..support.kopf_cycles import cycle, start
 
@@ -228,6 +233,172 @@ def test_users_own_startup_handler_may_follow(registry: kopf.OperatorRegistry) -
     settings = start(registry)
     assert settings.persistence.progress_storage is storage
     assert settings.persistence.finalizer == "mycompany.com/db"
+
+
+# configure, in a handler
+
+
+def inside(settings: kopf.OperatorSettings, call: Callable[[], Finalizers]) -> Finalizers:
+    """Call it as in a handler of an operator that runs with these settings."""
+    context = contextvars.copy_context()
+    context.run(settings_var.set, settings)
+    return context.run(call)
+
+
+def test_settings_are_changed_at_once_where_they_are_handed_over(
+    registry: kopf.OperatorRegistry,
+) -> None:
+    """With `settings=`, nothing waits for a startup handler that may never run; twice is once."""
+    settings = kopf.OperatorSettings()
+    call = functools.partial(configure, "mycompany.com", "db", registry=registry, settings=settings)
+    finalizers = inside(settings, call)
+    assert settings.persistence.finalizer == "mycompany.com/db"
+    assert list(registry._activities.get_all_handlers()) == []
+    storage = settings.persistence.diffbase_storage
+    assert inside(settings, call) is finalizers
+    assert settings.persistence.diffbase_storage is storage
+    again = kopf.OperatorSettings()
+    configure("mycompany.com", "db", registry=registry, settings=again)
+    assert again.persistence.finalizer == "mycompany.com/db"
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        (
+            {"domain": "mycompany.com", "operator": "db"},
+            'configure(domain="mycompany.com", operator="db", settings=settings)',
+        ),
+        (
+            {"domain": "mycompany.com", "operator": "db", "finalizer": None},
+            'configure(domain="mycompany.com", operator="db", finalizer=None, settings=settings)',
+        ),
+        (
+            {"finalizer": "a.io/op-{name}", "name": "db"},
+            'configure(finalizer="a.io/op-{name}", name="db", settings=settings)',
+        ),
+    ],
+)
+def test_call_in_a_handler_without_settings_is_refused(
+    registry: kopf.OperatorRegistry, options: dict[str, Any], line: str
+) -> None:
+    """Its startup handler would never run: the error has the line that does it, as it was meant."""
+    settings = kopf.OperatorSettings()
+    with pytest.raises(ConfigurationError) as refusal:
+        inside(settings, functools.partial(configure, **options, registry=registry))
+    assert f"as in kopf_finalizers.{line}," in str(refusal.value)
+    assert configured_in(registry) is None
+
+
+def test_same_call_in_a_module_that_a_handler_imports_is_no_second_identity(
+    registry: kopf.OperatorRegistry,
+) -> None:
+    """Where the operator is configured already, a later call returns the same, as ever."""
+    finalizers = configure("mycompany.com", "db", registry=registry)
+    settings = start(registry)
+    again = functools.partial(configure, "mycompany.com", "db", registry=registry)
+    assert inside(settings, again) is finalizers
+
+
+def test_settings_of_another_operator_are_refused(
+    default_registry: kopf.OperatorRegistry,
+) -> None:
+    """Settings that the running operator does not look at would change nothing, silently."""
+    others = kopf.OperatorSettings()
+    call = functools.partial(configure, "mycompany.com", "db", settings=others)
+    with pytest.raises(ConfigurationError, match="other settings than that operator has"):
+        inside(kopf.OperatorSettings(), call)
+    assert inside(others, call).name == "mycompany.com/db"
+    assert others.persistence.finalizer == "mycompany.com/db"
+
+
+# What the log says at startup
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ({}, "This operator is a.io/db. Its records are under db.a.io. Dedicated finalizers: {}."),
+        (
+            {"former": ["a.io/old"]},
+            (
+                "This operator is a.io/db (before: a.io/old). Its records are under db.a.io."
+                " Dedicated finalizers: {}."
+            ),
+        ),
+        (
+            {"storages": False},
+            "This operator is a.io/db. Its storages are its own. Dedicated finalizers: {}.",
+        ),
+    ],
+)
+@pytest.mark.parametrize(
+    ("declared", "names"),
+    [([], "none"), (["x", "y", "x"], "a.io/db.x, a.io/db.y")],
+)
+def test_log_says_at_startup_who_the_operator_is(
+    registry: kopf.OperatorRegistry,
+    caplog: pytest.LogCaptureFixture,
+    options: dict[str, Any],
+    line: str,
+    declared: list[str],
+    names: str,
+) -> None:
+    """One line has the finalizer, where the records are, and the dedicated finalizers."""
+    finalizers = configure("a.io", "db", registry=registry, **options)
+    for number, purpose in enumerate(declared):
+        finalizers.on.create("things", finalizer=purpose, id=str(number))(fn)
+    with caplog.at_level(logging.INFO, "kopf_finalizers"):
+        start(registry)
+    lines = [one.getMessage() for one in caplog.records if one.name == "kopf_finalizers"]
+    assert [one for one in lines if "This operator is" in one] == [line.format(names)]
+
+
+def test_log_says_that_an_operator_only_watches(
+    registry: kopf.OperatorRegistry, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A reader of the log need not look for finalizers that are never written."""
+    configure("a.io", "viewer", finalizer=None, registry=registry)
+    with caplog.at_level(logging.INFO, "kopf_finalizers"):
+        start(registry)
+    assert "This operator is a.io/viewer and only watches." in caplog.text
+
+
+def test_each_finalizer_declared_after_startup_is_named_once(
+    registry: kopf.OperatorRegistry, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What a startup handler declares is added to what the log says of the operator."""
+    settings = kopf.OperatorSettings()
+    finalizers = configure("a.io", "db", registry=registry, settings=settings)
+    with caplog.at_level(logging.INFO, "kopf_finalizers"):
+        finalizers.on.create("things", finalizer="x")(fn)
+        finalizers.on.update("things", finalizer="x")(fn)
+    assert caplog.text.count("Another dedicated finalizer of this operator: a.io/db.x.") == 1
+
+
+# Handlers that are declared when the identity is in force
+
+
+@pytest.mark.parametrize("is_ours", [True, False])
+def test_objects_of_handlers_declared_late_are_looked_at(
+    registry: kopf.OperatorRegistry, caplog: pytest.LogCaptureFixture, is_ours: bool
+) -> None:
+    """A startup handler may declare handlers after `configure`: the default marker is seen there.
+
+    Those of `kopf.on` are known by the first event of any handler that was known before.
+    """
+    settings = kopf.OperatorSettings()
+    kopf.on.event("example.com", "v1", "things", registry=registry)(cast("Any", fn))
+    finalizers = configure("a.io", "db", registry=registry, storages=False, settings=settings)
+    if is_ours:
+        finalizers.on.create("things")(fn)
+    else:
+        kopf.on.create("things", registry=registry)(cast("Any", fn))
+        marker = cast("Any", finalizers._marker)
+        assert not marker.resources._look(body=kopf.Body({"metadata": {}}))
+    there = "kopf.zalando.org/KopfFinalizerMarker"
+    cycle(registry, settings, {"kind": "Thing", "metadata": {"name": "t", "finalizers": [there]}})
+    assert "carry Kopf's default finalizer" in caplog.text
 
 
 # Finalizers
