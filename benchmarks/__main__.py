@@ -16,7 +16,7 @@ from typing import Any
 
 from tests.support.servers import KubeApiServer, client_of
 
-from . import building, contention, flapping, lifecycle, pages, pictures
+from . import building, contention, flapping, lifecycle, pages, pictures, sizes
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -29,12 +29,26 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=5, help="of everything; medians are given")
     # A round takes seconds, in which a small machine has other things to do, too.
     parser.add_argument("--lives", type=int, default=61, help="rounds of the lifecycle benchmark")
+    parser.add_argument(
+        "--sizes",
+        type=int,
+        nargs="+",
+        default=[100, 1000, 4000],
+        help="numbers of objects in the benchmark of sizes",
+    )
+    parser.add_argument(
+        "--only-sizes", action="store_true", help="print that benchmark, and write nothing"
+    )
     parser.add_argument("--seconds", type=float, default=5, help="to watch a finalizer flap")
     parser.add_argument("--output", type=Path, default=DOCS, help="the folder of the documentation")
     options = parser.parse_args()
     assets = os.environ.get("KUBEBUILDER_ASSETS")
     if not assets:
         sys.exit("This measures on a real kube-apiserver: set KUBEBUILDER_ASSETS to its folder.")
+    if options.only_sizes:
+        with KubeApiServer(Path(assets)) as server:
+            print(pages.table(sizes.measure(server, sizes=options.sizes, repeat=options.repeat)))
+        return
     with KubeApiServer(Path(assets)) as server:
         results: dict[str, Any] = {
             "how": {
@@ -46,8 +60,10 @@ def main() -> None:
                 "rounds": options.rounds,
                 "repeat": options.repeat,
                 "repeat of the lives": options.lives,
+                "sizes": ", ".join(f"{size:,}" for size in options.sizes),
             },
             "lifecycle": lifecycle.measure(server, objects=options.objects, repeat=options.lives),
+            "sizes": sizes.measure(server, sizes=options.sizes, repeat=options.repeat),
             "contention": contention.measure(
                 server, owners=options.owners, rounds=options.rounds, repeat=options.repeat
             ),

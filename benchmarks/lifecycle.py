@@ -90,7 +90,7 @@ def _round(
         api.watching(resource.path) as seen,
         ThreadPoolExecutor(4) as pool,
     ):
-        _ready(api, resource, seen)
+        ready(api, resource, seen)
         before = patches(api, resource)
         began = time.perf_counter()
 
@@ -100,9 +100,9 @@ def _round(
 
         try:
             at_once(lambda name: api.create(resource.path, resource.body(name)))
-            _wait(seen, objects, _is_handled)
+            wait(seen, objects, is_handled)
             at_once(lambda name: api.delete(resource.path_to(name)))
-            _wait(seen, objects, _is_gone)
+            wait(seen, objects, is_gone)
         except TimeoutError as error:
             error.add_note(f"The end of the log of {variant}: {operator.output()[-2000:]}")
             raise
@@ -110,7 +110,7 @@ def _round(
         return (patches(api, resource) - before) / objects, seconds
 
 
-def _ready(api: Api, resource: Resource, seen: Watched) -> None:
+def ready(api: Api, resource: Resource, seen: Watched) -> None:
     """The operator has started when it has handled an object, and let it go."""
     api.create(resource.path, resource.body("first")).raise_for_status()
     seen.wait_until(lambda _: any("last-handled" in str(b) for _, b in seen.of("first")))
@@ -118,7 +118,14 @@ def _ready(api: Api, resource: Resource, seen: Watched) -> None:
     seen.wait_for("DELETED", "first")
 
 
-def _wait(seen: Watched, objects: int, condition: Callable[[str, dict[str, Any]], bool]) -> None:
+def wait(
+    seen: Watched,
+    objects: int,
+    condition: Callable[[str, dict[str, Any]], bool],
+    *,
+    timeout: float = 120,
+) -> None:
+    """Until the condition has held for so many objects in anything that the watch has seen."""
     done, place = set[str](), 0
 
     def all_done(_: Watched) -> bool:
@@ -127,15 +134,17 @@ def _wait(seen: Watched, objects: int, condition: Callable[[str, dict[str, Any]]
         done.update(b["metadata"]["name"] for t, b in news if condition(t, b))
         return len(done - {"first"}) == objects
 
-    seen.wait_until(all_done, timeout=120)
+    seen.wait_until(all_done, timeout=timeout)
 
 
-def _is_handled(type_: str, body: dict[str, Any]) -> bool:
+def is_handled(type_: str, body: dict[str, Any]) -> bool:
+    """The operator has recorded that it has handled it."""
     annotations = body["metadata"].get("annotations", {})
     return any(key.endswith("/last-handled-configuration") for key in annotations)
 
 
-def _is_gone(type_: str, body: dict[str, Any]) -> bool:
+def is_gone(type_: str, body: dict[str, Any]) -> bool:
+    """It is deleted, and nobody holds it."""
     return type_ == "DELETED"
 
 

@@ -1,7 +1,14 @@
-"""The operator of the lifecycle benchmark, in the variant that VARIANT names."""
+"""The operator of the lifecycle and the size benchmark, in the variant that VARIANT names.
 
+With FOUND it writes that file when it has found OBJECTS objects again after a restart; with COST it
+writes there, at its end, what it has taken.
+"""
+
+import json
 import os
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import kopf
@@ -21,6 +28,29 @@ def configure(settings: kopf.OperatorSettings, **_: Any) -> None:
     settings.posting.enabled = False
     if VARIANT.startswith("plain"):
         settings.persistence.finalizer = "mycompany.com/plain"
+
+
+def handle_restarts() -> None:
+    """Note what is found again, and what the process has taken from its startup to its end."""
+    found, began = set[str](), list[float]()
+
+    @kopf.on.resume(*RESOURCE)
+    async def note(uid: str, **_: Any) -> None:
+        found.add(uid)
+        if len(found) == int(os.environ["OBJECTS"]):
+            Path(os.environ["FOUND"]).touch()  # noqa: ASYNC240 - once
+
+    @kopf.on.startup()
+    def begin(**_: Any) -> None:
+        began.append(time.process_time())
+
+    @kopf.on.cleanup()
+    def end(**_: Any) -> None:
+        # Not from getrusage(): to that belongs what the parent had when it made this process.
+        lines = Path("/proc/self/status").read_text().splitlines()
+        (peak,) = [line.split()[1] for line in lines if line.startswith("VmHWM:")]
+        cost = {"seconds": time.process_time() - began[0], "MiB": int(peak) / 1024}
+        Path(os.environ["COST"]).write_text(json.dumps(cost))
 
 
 def by_hand(body: kopf.Body, patch: kopf.Patch, **_: Any) -> bool:
@@ -77,3 +107,6 @@ match VARIANT:
         each(on.delete, "database", "audit", "backups")
     case _:
         raise ValueError(VARIANT)
+
+if "FOUND" in os.environ:
+    handle_restarts()

@@ -7,11 +7,12 @@ from typing import Any
 def tables_of(results: dict[str, Any]) -> dict[str, str]:
     """Each table of the page of benchmarks, by the name that it has there."""
     tables = {
-        name: _table([{"": what, **row} for what, row in results[name].items()])
+        name: table([{"": what, **row} for what, row in results[name].items()])
         for name in ("contention", "patches", "events")
     }
-    tables["lifecycle"] = _table(results["lifecycle"]["comparisons"])
-    tables["import"] = _table([{"": "kopf_finalizers", **results["import"]}])
+    tables["lifecycle"] = table(results["lifecycle"]["comparisons"])
+    tables["sizes"] = table(results.get("sizes", []))
+    tables["import"] = table([{"": "kopf_finalizers", **results["import"]}])
     tables["how"] = "; ".join(f"{what}: {value}" for what, value in results["how"].items()) + "."
     return tables
 
@@ -30,7 +31,7 @@ def table_of_the_readme(results: dict[str, Any]) -> str:
         ),
     ]
     columns = (where, "with Kopf's default names", "with this library")
-    return _table([dict(zip(columns, row, strict=True)) for row in rows])
+    return table([dict(zip(columns, row, strict=True)) for row in rows])
 
 
 def times(count: int) -> str:
@@ -38,8 +39,10 @@ def times(count: int) -> str:
     return "once" if count == 1 else f"{count:,} times"
 
 
-def _table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows with the same keys."""
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows with the same keys, as a page has them."""
+    if not rows:
+        return ""
     lines = [list(rows[0]), ["---"] * len(rows[0])]
     lines += [[it if isinstance(it, str) else f"{it:.2f}" for it in row.values()] for row in rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)

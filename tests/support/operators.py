@@ -125,13 +125,13 @@ class OperatorProcess:
             "GROUP": resource.group,
             **env,
         }
-        self._arguments = ["--standalone", f"--namespace={resource.namespace}", "--verbose"]
+        self.arguments = ["--standalone", f"--namespace={resource.namespace}", "--verbose"]
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "kopf", "run", *self._arguments, str(self.file)],
+                [sys.executable, "-m", "kopf", "run", *self.arguments, str(self.file)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
