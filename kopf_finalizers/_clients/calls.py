@@ -148,7 +148,13 @@ def _details(error: object) -> Iterator[Mapping[str, Any]]:
 
 
 def _chain(error: object) -> Iterator[object]:
-    """An exception and what it was raised from; not what was merely being handled meanwhile."""
-    while error is not None:
+    """An exception and what it was raised from; not what was merely being handled meanwhile.
+
+    Each once: lightkube 1.0 raises an exception from itself where an answer is no JSON, as that of
+    an overloaded kube-apiserver is not.
+    """
+    seen = list[object]()
+    while error is not None and not any(error is one for one in seen):
+        seen.append(error)
         yield error
         error = getattr(error, "__cause__", None)

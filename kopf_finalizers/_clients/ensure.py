@@ -122,7 +122,8 @@ def ensure_finalizer(
 
     Raises:
         ConfigurationError: The callables do not fit each other; they return a refusal in place of
-            raising it; the name or the body is not a good one.
+            raising it; an `apply` has not brought the finalizer on, and there is no `read` and
+            `patch`; any argument is not what it has to be.
         Exception: The client's own, with a note of what was being done. At once if the server
             refuses (400, 403, a 422 that is no lost race), and for all that is no answer (a broken
             connection, a 500): whether the server has done it is unknown then; call again.
@@ -138,9 +139,8 @@ def ensure_finalizer(
         ...     )
         <FinalizerOutcome.ADDED: 'added'>
     """
-    change = Change(
-        check_finalizer(name), body, attempts, backoff, status or status_of, adding=True
-    )
+    find = status_of if status is None else status
+    change = Change(check_finalizer(name), body, attempts, backoff, find, adding=True)
     return _begun(change, read, patch, apply)
 
 
@@ -193,9 +193,8 @@ def release_finalizer(
         ...     release_finalizer("mycompany.com/db-operator", body=body, apply=apply)
         <FinalizerOutcome.NOT_THERE: 'not there'>
     """
-    change = Change(
-        check_finalizer(name), body, attempts, backoff, status or status_of, adding=False
-    )
+    find = status_of if status is None else status
+    change = Change(check_finalizer(name), body, attempts, backoff, find, adding=False)
     return _begun(change, read, patch, apply)
 
 
@@ -260,13 +259,17 @@ def _begun(
     apply: Callable[[Any, str], Any] | None,
 ) -> FinalizerOutcome | _Later:
     """Bring it about in the way for which there are callables."""
-    if change.attempts < 1:
-        raise ConfigurationError(f"attempts={change.attempts} allows none: at least 1 is needed.")
-    finalizers_of(change.body or {})  # Refuses what is no body.
-    by_patch = change.by_patch(read, patch) if read and patch else None
-    if by_patch and not apply:
+    change.check()
+    for what, function in {"read": read, "patch": patch, "apply": apply}.items():
+        if function is not None and not callable(function):
+            raise ConfigurationError(
+                f"{what}= must be a function, which is called when it is needed, and not what it"
+                f" returns: it is of type {type(function).__name__}."
+            )
+    by_patch = None if read is None or patch is None else change.by_patch(read, patch)
+    if by_patch and apply is None:
         steps = by_patch
-    elif apply and change.body is not None and (by_patch or not (read or patch)):
+    elif apply is not None and change.body is not None and (by_patch or (read is None is patch)):
         manifest, manager = apply_configuration(change.body, **change.wanted)
         steps = change.by_apply(partial(apply, manifest, manager), by_patch)
     else:

@@ -3,6 +3,7 @@
 Private. What the answers of an API server mean is here, and nothing about how a client is called.
 """
 
+import math
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -60,6 +61,26 @@ class Change:
     status: Callable[[Exception], int | None]
     adding: bool = field(kw_only=True)
 
+    def check(self) -> None:
+        """Refuse what would end in an error of Python's own, or not at all."""
+        attempts: object = self.attempts
+        if not isinstance(attempts, int) or isinstance(attempts, bool) or attempts < 1:
+            raise ConfigurationError(
+                f"attempts={attempts!r} is not how often to try: give a whole number, at least 1."
+            )
+        backoff: object = self.backoff
+        is_number = isinstance(backoff, int | float) and not isinstance(backoff, bool)
+        if not is_number or not 0 <= self.backoff < math.inf:
+            raise ConfigurationError(
+                f"backoff={backoff!r} is not how long to wait: give a number of seconds, 0 or more."
+            )
+        if not callable(self.status):
+            raise ConfigurationError(
+                "status= must be a function, which finds the HTTP status in an exception: it is of"
+                f" type {type(self.status).__name__}."
+            )
+        finalizers_of({} if self.body is None else self.body)  # Refuses what is no body.
+
     def by_patch(self, read: Callable[[], Any], patch: Callable[[Any], Any]) -> _Steps:
         """Read and patch, again and again while somebody else is faster."""
         uid, version, refused = metadata_of(self.body).get("uid"), None, None
@@ -68,7 +89,7 @@ class Change:
             try:
                 answer = yield read
             except Exception as error:
-                if self.status(error) == 404:
+                if self._code(error) == 404:
                     return FinalizerOutcome.GONE
                 raise
             body = returned("read", answer)
@@ -86,10 +107,10 @@ class Change:
             try:
                 answer = yield partial(patch, operations)
             except Exception as error:
-                code = self.status(error)
+                code = self._code(error)
                 if outcome := self._outcome(code, error):
                     return outcome
-                if attempt == self.attempts or code not in (409, 422) or names_causes(error):
+                if attempt >= self.attempts or code not in (409, 422) or names_causes(error):
                     raise
                 refused = error if code == 422 else None
             else:
@@ -105,27 +126,38 @@ class Change:
             try:
                 answer = yield apply
             except Exception as error:
-                code = self.status(error)
+                code = self._code(error)
                 if outcome := self._outcome(code, error):
                     return outcome
                 if by_patch:
                     if code not in _NOT_BY_APPLY:
                         raise
-                elif code != 409 or attempt == self.attempts:
+                elif code != 409 or attempt >= self.attempts:
                     raise
             else:
                 body = returned("apply", answer)
                 if (self.name in finalizers_of(body)) is self.adding:
                     return self._nothing_done(body) if self._had_been(body) else self._done
                 if not by_patch:
-                    raise ConfigurationError(
-                        f'The finalizer "{self.name}" is as it was after an apply: it came by'
-                        " another kind of patch, and an apply takes off only what was applied. Give"
-                        " read= and patch= as well, and a JSON Patch releases it."
-                    )
+                    raise ConfigurationError(self._not_applied())
             if by_patch:
                 return (yield from by_patch)
             yield self._pause(attempt)
+
+    def _not_applied(self) -> str:
+        """What an apply may have been that was taken, and has changed nothing."""
+        if self.adding:
+            return (
+                f'The finalizer "{self.name}" is not on the object that apply= has returned: so it'
+                " holds nothing back. Send the manifest as it is, as application/apply-patch+yaml,"
+                " with the field manager that comes with it and force=true, not as a dry run, and"
+                " return the object as the API server has sent it back."
+            )
+        return (
+            f'The finalizer "{self.name}" is as it was after an apply: it came by another kind of'
+            " patch, and an apply takes off only what was applied. Give read= and patch= as well,"
+            " and a JSON Patch releases it."
+        )
 
     def _had_been(self, body: _Body) -> bool:
         """Whether the object was so before, as far as can be told: if the given body was current.
@@ -169,6 +201,15 @@ class Change:
             return FinalizerOutcome.NOT_THERE
         there = self.name in finalizers_of(body)
         return FinalizerOutcome.ALREADY_THERE if there else FinalizerOutcome.BEING_DELETED
+
+    def _code(self, error: Exception) -> int | None:
+        """The status in an error; not something that is like one, and equal to none."""
+        code: object = self.status(error)
+        if code is None or isinstance(code, int):
+            return code
+        raise ConfigurationError(
+            f"status= has returned {code!r}: give the HTTP status as an int, or None."
+        ) from error
 
     def _outcome(self, code: int | None, error: Exception) -> FinalizerOutcome | None:
         """What a refusal means that is as good as an answer."""

@@ -4,8 +4,10 @@ import ast
 import asyncio
 import contextlib
 import gc
+import http.server
 import inspect
 import re
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -265,3 +267,67 @@ def test_races_and_refusals(client: str, real_server: KubeApiServer, databases: 
             assert len(sent) == 1
 
     asyncio.run(main())
+
+
+class Busy(http.server.BaseHTTPRequestHandler):
+    """An API server that refuses all writes as one that is busy does."""
+
+    def do_PATCH(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        # What kube-apiserver says when there are too many requests is no JSON.
+        self._answer(429, "text/plain; charset=utf-8", "Too many requests, please try again later.")
+
+    def _answer(self, status: int, kind: str, content: str) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content.encode())
+
+    def log_message(self, *_: object) -> None:
+        """Nothing is to be printed."""
+
+
+@pytest.mark.parametrize("way", ["patch", "apply"])
+@pytest.mark.parametrize("change", [ensure_finalizer, release_finalizer])
+def test_an_answer_that_is_no_json_ends_with_lightkubes_error(
+    way: str, change: Callable[..., Any]
+) -> None:
+    """It is an exception from lightkube that is its own cause: it is raised, and at once."""
+    lightkube = pytest.importorskip("lightkube")
+    generic = pytest.importorskip("lightkube.generic_resource")
+    models = pytest.importorskip("lightkube.config.models")
+    patches = pytest.importorskip("lightkube.types").PatchType
+    kind = generic.create_namespaced_resource(KIND.group, KIND.version, KIND.kind, KIND.plural)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Busy) as server:
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        try:
+            config = lightkube.KubeConfig.from_one(
+                cluster=models.Cluster(server=f"http://127.0.0.1:{server.server_port}"),
+                user=models.User(token="any"),
+            )
+            client = lightkube.Client(config=config)
+            body = KIND.body("one", uid="1-2", finalizers=[OURS])
+            of_it = {"name": "one", "namespace": KIND.namespace}
+
+            def read() -> Body:
+                return body if change is release_finalizer else KIND.body("one", uid="1-2")
+
+            def patch(operations: list[Body]) -> Any:
+                return client.patch(kind, obj=operations, patch_type=patches.JSON, **of_it)
+
+            def apply(manifest: Body, manager: str) -> Any:
+                how = {"patch_type": patches.APPLY, "field_manager": manager, "force": True}
+                return client.patch(kind, obj=manifest, **of_it, **how)
+
+            options: dict[str, Any] = {"read": read, "patch": patch}
+            if way == "apply":
+                options = {"body": body, "apply": apply}
+            with pytest.raises(Exception, match="429") as caught:
+                change(OURS, **options)
+            assert status_of(caught.value) == 429
+            assert caught.value.__cause__ is caught.value
+        finally:
+            server.shutdown()
+            serving.join()

@@ -39,6 +39,17 @@ class TestApplyWithPatches:
             call(release_finalizer, thing, "apply")
         assert thing.finalizers == [OURS, THEIRS]
 
+    @both
+    def test_apply_that_did_not_take(self, call: Callable[..., Any]) -> None:
+        """An apply that has added nothing, a dry run say, is no release: the error says so."""
+        thing = SharedObject([THEIRS])
+        body = thing.body
+        options: dict[str, Any] = {"body": body, "apply": lambda *_: body}
+        with pytest.raises(ConfigurationError, match=r"is not on the object.*dry run") as caught:
+            call(ensure_finalizer, thing, "", **options)
+        assert "releas" not in str(caught.value)
+        assert thing.finalizers == [THEIRS]
+
     def test_applied_and_patched(self) -> None:
         """A finalizer that came both ways is released, too."""
         thing = SharedObject([OURS])

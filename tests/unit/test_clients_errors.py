@@ -213,10 +213,41 @@ class TestCallables:
         with pytest.raises(ConfigurationError, match="Give read= and patch="):
             change(ensure_finalizer, thing, "", **{key: options[key] for key in given})
 
-    def test_no_attempts(self) -> None:
-        """At least one attempt has to be allowed."""
-        with pytest.raises(ConfigurationError, match="at least 1"):
-            change(ensure_finalizer, SharedObject(), attempts=0)
+    @pytest.mark.parametrize("attempts", [0, -1, 2.5, "3", None, True, float("inf")])
+    def test_attempts_that_are_no_number(self, attempts: Any) -> None:
+        """At least one attempt has to be allowed, and their number has to be one."""
+        thing = SharedObject()
+        with pytest.raises(ConfigurationError, match="give a whole number, at least 1") as caught:
+            change(ensure_finalizer, thing, attempts=attempts)
+        assert f"attempts={attempts!r}" in str(caught.value)
+        assert thing.sent == []
+
+    @pytest.mark.parametrize("backoff", [-1, "1", None, False, float("nan"), float("inf")])
+    def test_backoff_that_is_no_time(self, backoff: Any) -> None:
+        """A pause cannot be negative, and it has to end."""
+        with pytest.raises(ConfigurationError, match="a number of seconds, 0 or more") as caught:
+            change(ensure_finalizer, SharedObject(), backoff=backoff)
+        assert f"backoff={backoff!r}" in str(caught.value)
+
+    @pytest.mark.parametrize("given", [{}, {"metadata": {}}, "read", 7, []])
+    @pytest.mark.parametrize("name", ["read", "patch", "apply", "status"])
+    def test_callables_that_are_none(self, name: str, given: Any) -> None:
+        """What is read already, say, is given in place of what reads it: the error says so."""
+        thing = SharedObject()
+        with pytest.raises(ConfigurationError, match=f"^{name}= must be a function") as caught:
+            change(ensure_finalizer, thing, "apply or patch", **{name: given})
+        assert str(caught.value).endswith(f"of type {type(given).__name__}.")
+        assert thing.sent == []
+
+    def test_callable_that_is_empty(self) -> None:
+        """A client that has a length, and it is 0, is a client all the same."""
+        thing = SharedObject()
+
+        class Calls(list[Any]):
+            def __call__(self, operations: list[Body]) -> object:
+                return thing.patch(operations)
+
+        assert change(ensure_finalizer, thing, patch=Calls()) == "added"
 
     @pytest.mark.parametrize("function", [ensure_finalizer, release_finalizer])
     def test_bad_name(self, function: Callable[..., Any]) -> None:
@@ -226,7 +257,7 @@ class TestCallables:
             function("my company.com/f", read=thing.read, patch=thing.patch)
         assert thing.sent == []
 
-    @pytest.mark.parametrize("options", [{"body": "a"}, {"read": lambda: "a"}])
+    @pytest.mark.parametrize("options", [{"body": "a"}, {"body": []}, {"read": lambda: "a"}])
     def test_no_body(self, options: dict[str, Any]) -> None:
         """A client's own object is not a body: the error says what is."""
         with pytest.raises(ConfigurationError, match="must be a mapping"):
@@ -278,6 +309,29 @@ class TestErrors:
         error.__cause__ = ClientError(status=409)
         assert status_of(error) == 409
 
+    @pytest.mark.parametrize("length", [1, 2, 5])
+    def test_error_that_is_its_own_cause(self, length: int) -> None:
+        """A cycle of causes ends, and is raised as what it is: an answer in plain text, say."""
+        errors = [
+            ClientError(response=Kept(status_code=429, content=b"busy")) for _ in range(length)
+        ]
+        for error, cause in zip(errors, [*errors[1:], errors[0]], strict=True):
+            error.__cause__ = cause
+
+        def patch(_: object) -> None:
+            raise errors[0]
+
+        with pytest.raises(ClientError) as caught:
+            change(ensure_finalizer, SharedObject(), patch=patch)
+        assert caught.value is errors[0]
+        assert status_of(errors[-1]) == 429
+
+    def test_cycle_of_causes_without_a_status(self) -> None:
+        """There is none to be found in it, however often one goes round."""
+        error = ValueError("no")
+        error.__cause__ = error
+        assert status_of(error) is None
+
     @pytest.mark.parametrize(
         "name", [("kr8s._exceptions", "NotFoundError"), ("pykube.exceptions", "ObjectDoesNotExist")]
     )
@@ -310,6 +364,14 @@ class TestErrors:
         assert change(ensure_finalizer, thing, read=read, status=status) == "gone"
         with pytest.raises(LookupError):
             change(ensure_finalizer, thing, read=read)
+
+    @pytest.mark.parametrize("code", ["404", 404.0, {"code": 404}])
+    def test_own_status_that_is_none(self, code: Any) -> None:
+        """A status that only looks like one would be taken for no answer."""
+        thing = SharedObject()
+        thing.meanwhile = [functools.partial(fail, 404, "gone")]
+        with pytest.raises(ConfigurationError, match="give the HTTP status as an int, or None"):
+            change(ensure_finalizer, thing, status=lambda _: code)
 
     @pytest.mark.parametrize(
         "kept",
