@@ -1,85 +1,38 @@
 """Which resources there are: built in or defined, discovered by clients, found by path."""
 
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable
+from typing import Any
 
-from ._refusals import ApiError, Body, Problem, quoted, refusal
+from ._definitions import DEFINITIONS
+from ._refusals import ApiError, Body, refusal
 from ._requests import Request, Resource, Target
 
-NAMESPACES = Resource("", "v1", "namespaces", "Namespace", namespaced=False, built_in=True)
-EVENTS = Resource("", "v1", "events", "Event", status=False, built_in=True)
-DEFINITIONS = Resource(
-    group="apiextensions.k8s.io",
-    version="v1",
-    plural="customresourcedefinitions",
-    kind="CustomResourceDefinition",
-    namespaced=False,
-    built_in=True,
+
+def _built_in(version: str, plural: str, kind: str, *short_names: str, **more: Any) -> Resource:
+    group, _, name = version.rpartition("/")
+    more = {"built_in": True, "singular": kind.lower(), "short_names": short_names, **more}
+    return Resource(group, name, plural, kind, **more)
+
+
+NAMESPACES = _built_in("v1", "namespaces", "Namespace", "ns", namespaced=False)
+EVENTS = _built_in("v1", "events", "Event", "ev", status=False)
+INGRESSES = _built_in("networking.k8s.io/v1beta1", "ingresses", "Ingress", "ing")
+_SAME_INGRESSES = _built_in(
+    "extensions/v1beta1", "ingresses", "Ingress", "ing", same_as=INGRESSES.qualified
 )
-BUILT_IN = (NAMESPACES, EVENTS, DEFINITIONS)
+# Fields of these kinds are neither checked nor filled in.
+BUILT_IN = (NAMESPACES, EVENTS, INGRESSES, _SAME_INGRESSES, DEFINITIONS)
 
 _VERBS = ["delete", "get", "list", "patch", "create", "update", "watch"]
+# Of a resource whose definition is being deleted. They are not offered, and still done.
+_LAST_VERBS = ["delete", "get", "list", "watch"]
 
 # What a client may ask for that is not done here: refused, since it would be missed.
 _UNSUPPORTED = {
     *("dryRun", "fieldSelector", "labelSelector", "shardSelector"),
     *("limit", "continue", "resourceVersionMatch", "sendInitialEvents"),
 }
-
-
-def custom_resource_definition(
-    group: str,
-    version: str,
-    plural: str,
-    *,
-    kind: str | None = None,
-    namespaced: bool = True,
-    status: bool = True,
-) -> Body:
-    """A definition that keeps whatever fields its objects have."""
-    schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
-    served: Body = {"name": version, "served": True, "storage": True}
-    served |= {"schema": {"openAPIV3Schema": schema}}
-    served |= {"subresources": {"status": {}}} if status else {}
-    return {
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{plural}.{group}"},
-        "spec": {
-            "group": group,
-            "scope": "Namespaced" if namespaced else "Cluster",
-            "names": {"plural": plural, "kind": kind or plural.removesuffix("s").capitalize()},
-            "versions": [served],
-        },
-    }
-
-
-def defined(definition: Body) -> Resource:
-    """The resource that a custom resource definition brings."""
-    spec = definition["spec"]
-    version = spec["versions"][0]
-    return Resource(
-        group=spec["group"],
-        version=version["name"],
-        plural=spec["names"]["plural"],
-        kind=spec["names"]["kind"],
-        namespaced=spec["scope"] == "Namespaced",
-        status="status" in version.get("subresources", {}),
-    )
-
-
-def definition_problems(definition: Body) -> Iterator[Problem]:
-    """Check what is needed of a definition: schemas are neither checked nor used."""
-    try:
-        resource = defined(definition)
-    except (LookupError, TypeError, AttributeError) as error:
-        yield Problem("spec", f"Required value: {error!r}", "FieldValueRequired")
-        return
-    name = definition["metadata"]["name"]
-    if name != resource.qualified:
-        message = f'Invalid value: {quoted(name)}: must be spec.names.plural+"."+spec.group'
-        yield Problem("metadata.name", message)
-    if len(definition["spec"]["versions"]) != 1:
-        yield Problem("spec.versions", "Forbidden: this server serves one version of a resource")
 
 
 def discover(path: str, resources: Iterable[Resource]) -> Body | None:
@@ -143,8 +96,18 @@ def find(request: Request, resources: Iterable[Resource]) -> Target:
 
 
 def _group(group: str, versions: set[str]) -> Body:
-    listed = [{"groupVersion": f"{group}/{v}", "version": v} for v in sorted(versions)]
+    ordered = sorted(versions, key=_priority)
+    listed = [{"groupVersion": f"{group}/{v}", "version": v} for v in ordered]
     return {"name": group, "versions": listed, "preferredVersion": listed[0]}
+
+
+def _priority(version: str) -> tuple[int, int, int, str]:
+    """Which version comes first: v2, v1, v2beta1, v1beta2, v1beta1, v1alpha1, and then others."""
+    found = re.fullmatch(r"v([1-9][0-9]*)(?:(alpha|beta)([1-9][0-9]*))?", version)
+    if not found:
+        return 3, 0, 0, version
+    level = {None: 0, "beta": 1, "alpha": 2}[found[2]]
+    return level, -int(found[1]), -int(found[3] or 0), ""
 
 
 def _resource_list(group: str, version: str, resources: Iterable[Resource]) -> Body:
@@ -152,8 +115,11 @@ def _resource_list(group: str, version: str, resources: Iterable[Resource]) -> B
     for r in resources:
         if (r.group, r.version) == (group, version):
             common = {"kind": r.kind, "namespaced": r.namespaced}
-            entry = {"name": r.plural, "singularName": r.kind.lower(), **common}
-            listed.append({**entry, "verbs": _VERBS})
+            verbs = _LAST_VERBS if r.terminating else _VERBS
+            entry: Body = {"name": r.plural, "singularName": r.singular, **common, "verbs": verbs}
+            entry |= {"shortNames": list(r.short_names)} if r.short_names else {}
+            entry |= {"categories": list(r.categories)} if r.categories else {}
+            listed.append(entry)
             if r.status:
                 part = {"name": f"{r.plural}/status", "singularName": "", **common}
                 listed.append({**part, "verbs": ["get", "patch", "update"]})

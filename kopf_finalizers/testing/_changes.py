@@ -7,10 +7,12 @@ import secrets
 import uuid
 from datetime import UTC, datetime
 
-from ._catalogue import DEFINITIONS, NAMESPACES, definition_problems
+from ._catalogue import NAMESPACES
+from ._definitions import DEFINITIONS, completed, definition_problems
 from ._ownership import Entry
 from ._refusals import Body, Problem, invalid, metadata_problems, name_problems, refusal
 from ._requests import Resource, Target, version_number
+from ._schemas import object_problems
 
 # All that metadata may have: the server drops the rest without a word.
 _METADATA = {
@@ -57,7 +59,7 @@ def created(target: Target, body: Body, owners: list[Entry]) -> Body:
     for given in ("deletionTimestamp", "deletionGracePeriodSeconds"):
         metadata.pop(given, None)
     metadata = _trimmed({**metadata, "managedFields": owners})
-    new = {**body, "metadata": metadata}
+    new = resource.view({**body, "metadata": metadata})
     if resource.status:
         new.pop("status", None)
     problems = [
@@ -65,8 +67,9 @@ def created(target: Target, body: Body, owners: list[Entry]) -> Body:
         *metadata_problems(metadata, {}),
     ]
     if resource == DEFINITIONS:
+        new = completed(new)
         problems.extend(definition_problems(new))
-        new["status"] = {"conditions": [{"type": "Established", "status": "True"}]}
+    problems.extend(object_problems(new, resource.schema or {}))
     if problems:
         raise invalid(resource.kind, resource.group, metadata["name"], problems)
     if resource == NAMESPACES:
@@ -85,8 +88,10 @@ def updated(target: Target, old: Body, new: Body, owners: list[Entry]) -> Body:
     _check_version(target, new["metadata"], before)
     if target.subresource:
         # The way to the status leads to nothing else: not even to metadata.
-        new = {**_without_status(old), **_status(new), "metadata": before}
+        new = resource.view({**_without_status(old), **_status(new), "metadata": before})
+        problems: list[Problem] = []
     else:
+        new = resource.view(new)
         if resource.status:
             new = {**_without_status(new), **_status(old)}
         settled = {k: before[k] for k in _SETTLED if k in before}
@@ -95,10 +100,13 @@ def updated(target: Target, old: Body, new: Body, owners: list[Entry]) -> Body:
             metadata.setdefault("deletionGracePeriodSeconds", 0)
         new = {**new, "metadata": _trimmed(metadata)}
         problems = [*metadata_problems(new["metadata"], before)]
-        if resource == DEFINITIONS and new.get("spec") != old["spec"]:
-            problems.append(Problem("spec", "Forbidden: cannot be changed on this server"))
-        if problems:
-            raise target.invalid(*problems)
+        if resource == DEFINITIONS:
+            new = completed(new, old)
+    if resource == DEFINITIONS:
+        problems.extend(definition_problems(new, old))
+    problems.extend(object_problems(new, resource.schema or {}))
+    if problems:
+        raise target.invalid(*problems)
     if _content(new, resource) != _content(old, resource):
         new = {**new, "metadata": {**new["metadata"], "generation": before["generation"] + 1}}
     return new

@@ -10,6 +10,7 @@ from typing import Any
 Body = dict[str, Any]
 
 _LABEL = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+DNS_LABEL = "[a-z]([-a-z0-9]*[a-z0-9])?"
 _SUBDOMAIN = rf"{_LABEL}(\.{_LABEL})*"
 _QUALIFIED = "([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]"
 _LABEL_VALUE = f"({_QUALIFIED})?"
@@ -28,6 +29,11 @@ _QUALIFIED_RULE = (
     "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an"
     " alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for"
     f" validation is '{_QUALIFIED}')"
+)
+DNS_LABEL_RULE = (
+    "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an"
+    " alphabetic character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123',"
+    f" regex used for validation is '{DNS_LABEL}')"
 )
 _LABEL_VALUE_RULE = (
     "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.',"
@@ -116,7 +122,7 @@ def wrong_type(metadata: Mapping[str, Any]) -> str | None:
         elif field in ("name", "generateName", "namespace", "uid", "resourceVersion"):
             good = isinstance(value, str)
         elif field in ("creationTimestamp", "deletionTimestamp"):
-            good = isinstance(value, str) and _is_time(value)
+            good = isinstance(value, str) and is_time(value)
         else:
             good = True
         if not good:
@@ -124,7 +130,8 @@ def wrong_type(metadata: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _is_time(text: str) -> bool:
+def is_time(text: str) -> bool:
+    """Whether it is a time as the server writes it, with a zone."""
     try:
         return datetime.fromisoformat(text).tzinfo is not None
     except ValueError:

@@ -9,6 +9,7 @@ from typing import Any
 import jsonpatch
 
 from ._refusals import ApiError, Body, Problem, invalid, quoted, refusal, wrong_type
+from ._schemas import Schema, shaped
 
 JSON = "application/json"
 JSON_PATCH = "application/json-patch+json"
@@ -18,7 +19,7 @@ APPLY_PATCH = "application/apply-patch+yaml"
 
 @dataclass(frozen=True)
 class Resource:
-    """A kind of objects that the server serves."""
+    """A version of a kind of objects; all versions of a kind have the same objects."""
 
     group: str
     version: str
@@ -27,6 +28,13 @@ class Resource:
     namespaced: bool = True
     status: bool = True
     built_in: bool = False
+    singular: str = ""
+    short_names: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ()
+    served: bool = True
+    terminating: bool = False
+    same_as: str = ""
+    schema: Schema | None = field(default=None, compare=False, repr=False)
 
     @property
     def api_version(self) -> str:
@@ -35,6 +43,16 @@ class Resource:
     @property
     def qualified(self) -> str:
         return f"{self.plural}.{self.group}" if self.group else self.plural
+
+    @property
+    def stored_as(self) -> str:
+        """Where its objects are: a kind may be served in two groups, with the same objects."""
+        return self.same_as or self.qualified
+
+    def view(self, body: Body) -> Body:
+        """An object as this version shows it, whatever version it was stored in."""
+        body = {**body, "apiVersion": self.api_version}
+        return body if self.schema is None else shaped(body, self.schema)
 
     def details(self, name: str = "", kind: str = "") -> Body:
         """How an error names an object of this kind."""
@@ -53,7 +71,7 @@ class Target:
 
     @property
     def key(self) -> tuple[str, str, str]:
-        return self.resource.qualified, self.namespace, self.name
+        return self.resource.stored_as, self.namespace, self.name
 
     def not_found(self) -> ApiError:
         message = f"{self.resource.qualified} {quoted(self.name)} not found"

@@ -5,7 +5,7 @@ import contextlib
 import json
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ import kopf
 import pytest
 from aiohttp import web
 
-from ._catalogue import custom_resource_definition
+from ._definitions import custom_resource_definition
 from ._refusals import ApiError, Body, refusal
 from ._requests import Request
 from ._store import Store, Watch
@@ -168,16 +168,32 @@ class ApiServer:
         kind: str | None = None,
         namespaced: bool = True,
         status: bool = True,
+        singular: str | None = None,
+        short_names: Sequence[str] = (),
+        categories: Sequence[str] = (),
+        schema: Mapping[str, Any] | None = None,
+        other_versions: Sequence[str] = (),
     ) -> None:
         """Create a custom resource definition; the resource is served when this returns.
 
         Args:
             group: The API group, such as `mycompany.com`.
-            version: The version, such as `v1`.
+            version: The version that is stored, such as `v1`.
             plural: The plural name, such as `myresources`.
             kind: The kind; by default made of the plural name: `Myresource`.
             namespaced: Whether its objects are in namespaces, or belong to the whole cluster.
             status: Whether the status is a subresource, which only `…/status` changes.
+            singular: The singular name; by default the kind in lower case.
+            short_names: What else it may be called, as in `kubectl get` and `kopf.on.create("db")`.
+            categories: The groups of resources that it belongs to, such as `all`.
+            schema: The structural schema of its objects; by default all fields are kept.
+            other_versions: The versions that are served beside, with the same schema: all have the
+                same objects, and only `apiVersion` differs.
+
+        A definition that was read from a file is created by `call("POST", …)` on the collection
+        `/apis/apiextensions.k8s.io/v1/customresourcedefinitions`, and a definition that is there is
+        changed by `PATCH`, as with kubectl: a stricter schema, say, or a version that is no longer
+        served. It counts from the next request on, and open watches of its resource end.
 
         Raises:
             ApiError: There is such a definition already, or it is not a good one.
@@ -190,7 +206,17 @@ class ApiServer:
             []
         """
         definition = custom_resource_definition(
-            group, version, plural, kind=kind, namespaced=namespaced, status=status
+            group,
+            version,
+            plural,
+            kind=kind,
+            namespaced=namespaced,
+            status=status,
+            singular=singular,
+            short_names=short_names,
+            categories=categories,
+            schema=schema,
+            other_versions=other_versions,
         )
         self.call("POST", _CRDS, definition)
 
@@ -308,6 +334,8 @@ class ApiServer:
                         wake.clear()
                         for event in watch.news():
                             await response.write(json.dumps(event).encode() + b"\n")
+                        if watch.is_over:
+                            break
                         await wake.wait()
         finally:
             self._watchers.discard(wake)

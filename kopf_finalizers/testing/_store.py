@@ -2,8 +2,9 @@
 
 import json
 from dataclasses import dataclass
+from itertools import chain
 
-from ._catalogue import BUILT_IN, DEFINITIONS, NAMESPACES, defined, discover, find
+from ._catalogue import BUILT_IN, NAMESPACES, discover, find
 from ._changes import (
     CLEANUP,
     check_address,
@@ -14,6 +15,7 @@ from ._changes import (
     now,
     updated,
 )
+from ._definitions import DEFINITIONS, defined
 from ._ownership import Entry, Writer, apply_finalizers, updated_owners
 from ._refusals import ApiError, Body, quoted, refusal
 from ._requests import (
@@ -106,22 +108,29 @@ class Store:
         return Watch(self, target, version_number(version))
 
     def select(self, resource: Resource, namespace: str = "") -> list[Body]:
-        """The objects of one kind, in one namespace or in all."""
+        """The objects of one kind, in one namespace or in all, as one version shows them."""
         found = [
             key
             for key in self._objects
-            if key[0] == resource.qualified and namespace in ("", key[1])
+            if key[0] == resource.stored_as and namespace in ("", key[1])
         ]
-        return [self._objects[key] for key in sorted(found)]
+        return [resource.view(self._objects[key]) for key in sorted(found)]
+
+    def definition_of(self, resource: Resource) -> Body | None:
+        """How a resource is defined; none if it is built in, or gone."""
+        definition = self._objects.get(Target(DEFINITIONS, "", resource.qualified).key)
+        spec: Body | None = definition and definition["spec"]
+        return spec
 
     def _resources(self) -> list[Resource]:
-        return [*BUILT_IN, *map(defined, self.select(DEFINITIONS))]
+        versions = chain.from_iterable(map(defined, self.select(DEFINITIONS)))
+        return [*BUILT_IN, *(version for version in versions if version.served)]
 
     # Reading.
 
     def _get(self, target: Target) -> Body:
         try:
-            return self._objects[target.key]
+            return target.resource.view(self._objects[target.key])
         except KeyError:
             raise target.not_found() from None
 
@@ -178,7 +187,7 @@ class Store:
         return self._update(target, new, writer)
 
     def _apply(self, target: Target, given: Body, writer: Writer) -> tuple[int, Body]:
-        old = self._objects.get(target.key)
+        old = self._objects.get(target.key) and self._get(target)
         finalizers, owners = apply_finalizers(
             old["metadata"] if old else {}, given.get("finalizers", []), writer
         )
@@ -199,7 +208,7 @@ class Store:
     def _update(
         self, target: Target, new: Body, writer: Writer, owners: list[Entry] | None = None
     ) -> Body:
-        old = self._objects[target.key]
+        old = self._get(target)
         if owners is None:
             owners = updated_owners(old["metadata"], new["metadata"], writer)
         new = updated(target, old, new, owners)
@@ -229,7 +238,7 @@ class Store:
 
     def _delete_all_of(self, definition: Target) -> None:
         """A definition takes all its objects with it, and waits for their finalizers."""
-        resource = defined(self._get(definition))
+        resource = defined(self._get(definition))[0]
         for body in self.select(resource):
             metadata = body["metadata"]
             self._delete(Target(resource, metadata.get("namespace", ""), metadata["name"]), {})
@@ -263,7 +272,7 @@ class Store:
         version = len(self.history) + 1
         body = {**body, "metadata": {**body["metadata"], "resourceVersion": str(version)}}
         event = {"type": change, "object": body}
-        kind = target.resource.qualified
+        kind = target.resource.stored_as
         self.history.append(Event(version, kind, target.namespace, event))
         return body
 
@@ -273,21 +282,29 @@ class Watch:
 
     def __init__(self, store: Store, target: Target, since: int) -> None:
         self._store = store
-        self._resource = target.resource.qualified
+        self._resource = target.resource
         self._namespace = target.namespace
         self._initial: list[Body] = []
         self._seen = since
+        self._spec = store.definition_of(self._resource)
         if not since:
             present = store.select(target.resource, target.namespace)
             self._initial = [{"type": "ADDED", "object": body} for body in present]
             self._seen = len(store.history)
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the resource is defined otherwise by now: then clients have to look anew."""
+        return self._store.definition_of(self._resource) != self._spec
+
     def news(self) -> list[Body]:
         """What has happened since the last call."""
         news, self._initial = self._initial, []
         for event in self._store.history[self._seen :]:
-            if event.resource == self._resource and self._namespace in ("", event.namespace):
-                news.append(event.body)
+            here = self._namespace in ("", event.namespace)
+            if event.resource == self._resource.stored_as and here:
+                seen = self._resource.view(event.body["object"])
+                news.append({**event.body, "object": seen})
             self._seen = event.version
         return news
 

@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import Any, Protocol, Self, TypeVar
 
 import httpx
 
-from kopf_finalizers.testing._catalogue import custom_resource_definition
+from kopf_finalizers.testing._definitions import custom_resource_definition
 
 MERGE_PATCH = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
@@ -276,6 +276,8 @@ class Server(Protocol):
         kind: str | None = None,
         namespaced: bool = True,
         status: bool = True,
+        schema: Body | None = None,
+        other_versions: Sequence[str] = (),
     ) -> None: ...
 
 
@@ -421,16 +423,26 @@ class KubeApiServer:
         kind: str | None = None,
         namespaced: bool = True,
         status: bool = True,
+        schema: Body | None = None,
+        other_versions: Sequence[str] = (),
     ) -> None:
         """Create a custom resource definition, and wait until the resource is served."""
         crd = custom_resource_definition(
-            group, version, plural, kind=kind, namespaced=namespaced, status=status
+            group,
+            version,
+            plural,
+            kind=kind,
+            namespaced=namespaced,
+            status=status,
+            schema=schema,
+            other_versions=other_versions,
         )
-        collection = f"/apis/{group}/{version}/{plural}"
         with contextlib.closing(Api(self.url, self.token)) as api:
             api.create(CRDS, crd).raise_for_status()
             wait_until(lambda: _established(api, f"{CRDS}/{plural}.{group}"), what="Established")
-            wait_until(lambda: api.get(collection).is_success, what=collection)
+            for name in (version, *other_versions):
+                collection = f"/apis/{group}/{name}/{plural}"
+                wait_until(partial(_is_there, api.client, collection), what=collection)
 
 
 def _established(api: Api, path: str) -> bool:

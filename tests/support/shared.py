@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from kopf_finalizers.testing._catalogue import custom_resource_definition
+from kopf_finalizers.testing._definitions import custom_resource_definition
 from kopf_finalizers.testing._requests import APPLY_PATCH, JSON_PATCH, MERGE_PATCH, Request
 from kopf_finalizers.testing._store import Store
 
