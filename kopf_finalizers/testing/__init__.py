@@ -9,10 +9,15 @@ Install it with `pip install kopf-finalizers[testing]`. For the fixture `api_ser
 
     pytest_plugins = ["kopf_finalizers.testing"]
 
-What it does not have: schemas (every field is kept), more than one version of a resource, admission
-webhooks, controllers (no garbage collection, and the deletion of a namespace does not end), access
-control, selectors, lists in pages, and server-side apply of anything but `metadata.finalizers`. A
-request that needs one of these is refused where it can be told.
+Custom resources have several versions and structural schemas as a kube-apiserver 1.20 has them. Of
+what is built in there are namespaces, events, definitions of custom resources, and ingresses (in
+two groups, with the same objects); their fields are kept as they come.
+
+What it does not have: conversion between versions by webhooks, the rarer words of schemas (`anyOf`,
+`oneOf`, `allOf`, `not`, most formats), the subresource `scale`, admission webhooks, controllers (no
+garbage collection, and the deletion of a namespace does not end), access control, selectors, lists
+in pages, and server-side apply of anything but `metadata.finalizers`. A request that needs one of
+these is refused where it can be told.
 
 PYTEST_DONT_REWRITE: so that a conftest.py may import from here as well.
 """

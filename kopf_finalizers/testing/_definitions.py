@@ -72,6 +72,7 @@ def defined(definition: Body) -> list[Resource]:
     """The versions of the resource that a definition brings, served or not; stored in the first."""
     spec = definition["spec"]
     names = spec["names"]
+    known = {v["name"]: f"{spec['group']}/{v['name']}" for v in spec["versions"]}
     return [
         Resource(
             group=spec["group"],
@@ -85,6 +86,8 @@ def defined(definition: Body) -> list[Resource]:
             categories=tuple(names.get("categories", ())),
             served=version["served"],
             terminating="deletionTimestamp" in definition["metadata"],
+            storage=next(known[v["name"]] for v in spec["versions"] if v["storage"]),
+            versions=frozenset(known.values()),
             schema=_schema(version),
         )
         for version in sorted(spec["versions"], key=lambda v: not v["storage"])

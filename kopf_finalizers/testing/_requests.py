@@ -34,6 +34,8 @@ class Resource:
     served: bool = True
     terminating: bool = False
     same_as: str = ""
+    storage: str = ""
+    versions: frozenset[str] = frozenset()
     schema: Schema | None = field(default=None, compare=False, repr=False)
 
     @property
@@ -50,9 +52,20 @@ class Resource:
         return self.same_as or self.qualified
 
     def view(self, body: Body) -> Body:
-        """An object as this version shows it, whatever version it was stored in."""
+        """An object as this version shows it, whatever version it was stored in.
+
+        Raises:
+            ApiError: That version is not known any more.
+        """
+        if self.versions and body["apiVersion"] not in self.versions:
+            message = "request to convert CR from an invalid group/version:"
+            raise refusal(500, None, f"{message} {body['apiVersion']}")
         body = {**body, "apiVersion": self.api_version}
         return body if self.schema is None else shaped(body, self.schema)
+
+    def stored(self, body: Body) -> Body:
+        """An object as it is stored, whatever version it came in."""
+        return {**body, "apiVersion": self.storage or self.api_version}
 
     def details(self, name: str = "", kind: str = "") -> Body:
         """How an error names an object of this kind."""
@@ -288,7 +301,9 @@ def _merge_patch(raw: bytes) -> Any:
 
 
 def _merged(old: Any, patch: Any) -> Any:
-    """Apply a merge patch by RFC 7386."""
+    """Apply a merge patch by RFC 7386; nulls in lists are dropped too, as on the real server."""
+    if isinstance(patch, list):
+        return [_merged(None, item) for item in patch if item is not None]
     if not isinstance(patch, dict):
         return patch
     merged = dict(old) if isinstance(old, dict) else {}

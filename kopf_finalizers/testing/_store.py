@@ -212,7 +212,10 @@ class Store:
         if owners is None:
             owners = updated_owners(old["metadata"], new["metadata"], writer)
         new = updated(target, old, new, owners)
-        if new == old:
+        stored_again = (
+            target.resource.stored(old)["apiVersion"] != (self._objects[target.key]["apiVersion"])
+        )
+        if new == old and not stored_again:
             return old
         if is_free(target, new):
             self._remove(target)
@@ -265,8 +268,9 @@ class Store:
     # Remembering.
 
     def _store(self, target: Target, change: str, body: Body) -> Body:
-        self._objects[target.key] = stored = self._record(target, change, body)
-        return stored
+        stored = self._record(target, change, target.resource.stored(body))
+        self._objects[target.key] = stored
+        return target.resource.view(stored)
 
     def _record(self, target: Target, change: str, body: Body) -> Body:
         version = len(self.history) + 1

@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from kopf_finalizers.testing._catalogue import custom_resource_definition
+from kopf_finalizers.testing._definitions import custom_resource_definition
 
 from ..support.answers import A, accepted, finalizers, make, refused, stored
 from ..support.servers import CRDS, Api, Body, Resource, Server, wait_until

@@ -298,10 +298,10 @@ def test_what_is_not_supported_is_refused(api_server: ApiServer, query: str) -> 
             lambda s: s.call(
                 "PATCH",
                 f"{CRDS}/things.example.com",
-                {"spec": {"scope": "Cluster"}},
+                {"spec": {"conversion": {"strategy": "Webhook"}}},
                 content_type=MERGE_PATCH,
             ),
-            "422: .* spec: Forbidden",
+            "422: .* spec.conversion.strategy: Forbidden: this API server for tests",
         ),
     ],
 )
@@ -316,15 +316,61 @@ def test_what_a_real_server_would_do(
     assert api_server.call("GET", f"{THINGS}/a") == created
 
 
-def test_definitions_of_several_versions(api_server: ApiServer) -> None:
-    """A resource has one version here."""
+OBJECT = {"type": "object"}
+
+
+@pytest.mark.parametrize(
+    ("version", "field"),
+    [
+        ({"subresources": {"scale": {}}}, "subresources"),
+        *(
+            ({"schema": {"openAPIV3Schema": {**OBJECT, "properties": {name: schema}}}}, name)
+            for name, schema in (
+                ("metadata", {**OBJECT, "properties": {"name": {"type": "string"}}}),
+                ("a", {**OBJECT, "anyOf": [{"required": ["b"]}]}),
+                ("a", {**OBJECT, "additionalProperties": False}),
+                ("a", {"type": "string", "format": "ipv4"}),
+            )
+        ),
+    ],
+)
+def test_definitions_that_a_real_server_would_take(
+    api_server: ApiServer, version: dict[str, Any], field: str
+) -> None:
+    """What a definition asks for and this server would not do is refused, with the path to it."""
+    api_server.define("example.com", "v1", "things")
+    path = f"{CRDS}/things.example.com"
+    versions = api_server.call("GET", path)["spec"]["versions"]
+    patch = {"spec": {"versions": [{**versions[0], **version}]}}
+    with pytest.raises(ApiError, match=rf"422: .*{field}.*: Forbidden: this API server for tests"):
+        api_server.call("PATCH", path, patch, content_type=MERGE_PATCH)
+
+
+@pytest.mark.parametrize("schema", [[], {**OBJECT, "properties": {"a": []}}])
+def test_definitions_that_cannot_be_read(api_server: ApiServer, schema: Any) -> None:
+    """A definition that makes no sense is refused, and the server goes on."""
     api_server.define("example.com", "v1", "things")
     definition = api_server.call("GET", f"{CRDS}/things.example.com")
-    definition["metadata"] = {"name": "others.example.com"}
-    definition["spec"]["names"] = {"plural": "others", "kind": "Other"}
-    definition["spec"]["versions"] *= 2
-    with pytest.raises(ApiError, match=r"422: .* this server serves one version"):
-        api_server.call("POST", CRDS, definition)
+    definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"] = schema
+    with pytest.raises(ApiError, match=r"422: .* a schema is an object"):
+        api_server.call("PUT", f"{CRDS}/things.example.com", definition)
+
+
+def test_all_names_of_a_definition(api_server: ApiServer) -> None:
+    """A handler may name a resource by its singular, a short name or a category."""
+    api_server.define(
+        "mycompany.com",
+        "v1",
+        "databases",
+        singular="dat",
+        short_names=["db"],
+        categories=["stores"],
+        other_versions=["v1beta1"],
+    )
+    for version in ("v1", "v1beta1"):
+        found = api_server.call("GET", f"/apis/mycompany.com/{version}")["resources"][0]
+        assert found["singularName"] == "dat"
+        assert (found["shortNames"], found["categories"]) == (["db"], ["stores"])
 
 
 # Its life

@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 
-from .servers import Api, Body, Resource
+from .servers import CRDS, Api, Body, Resource, wait_until
 
 A, B, C = "a.example.com/f", "b.example.com/f", "c.example.com/f"
 LIST = "/metadata/finalizers"
@@ -71,3 +71,24 @@ def causes(body: Body) -> set[tuple[str, str]]:
 def op(name: str, path: str, value: Any = ...) -> Body:
     """An operation of a JSON Patch."""
     return {"op": name, "path": path, **({} if value is ... else {"value": value})}
+
+
+def change_definition(api: Api, resource: Resource, version: Body, name: str = "") -> None:
+    """Change a version in a definition that is there: its schema, say, or whether it is served.
+
+    A real server takes a moment to go by it, and a test waits for what it expects.
+    """
+    path = f"{CRDS}/{resource.plural}.{resource.group}"
+    spec = accepted(api.get(path))["spec"]
+    for listed in spec["versions"]:
+        if listed["name"] == (name or resource.version):
+            listed |= version
+    accepted(api.merge_patch(path, {"spec": {"versions": spec["versions"]}}))
+
+
+def change_schema(api: Api, resource: Resource, schema: Body, *, refusing: str) -> None:
+    """Change the schema, and wait until it counts: a bad object is refused with these words."""
+    change_definition(api, resource, {"schema": {"openAPIV3Schema": schema}})
+    # No watcher ever sees an object with such a name.
+    bad = resource.body("Not a name")
+    wait_until(lambda: refusing in api.create(resource.path, bad).text, what=refusing)
