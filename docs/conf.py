@@ -1,8 +1,12 @@
 """The documentation: `make docs` builds it into `docs/_build/html`, without a network."""
 
+import pkgutil
 import re
 from importlib import metadata
 from typing import Any
+
+from docutils import nodes
+from sphinx.pycode import ModuleAnalyzer
 
 import kopf_finalizers
 
@@ -32,6 +36,8 @@ html_theme_options = {"navigation_with_keys": True}
 myst_heading_anchors = 4
 myst_enable_extensions = ["colon_fence"]
 
+# All names are imported from `kopf_finalizers`, or from where a section of the reference says.
+add_module_names = False
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
@@ -64,16 +70,57 @@ def _literal(match: re.Match[str]) -> str:
 def _as_rst(
     app: Any,  # noqa: ARG001 - Sphinx gives six, and one is needed
     what: str,
-    name: str,  # noqa: ARG001
+    name: str,
     obj: Any,  # noqa: ARG001
     options: Any,  # noqa: ARG001
     lines: list[str],
 ) -> None:
     """Docstrings are written for readers of the code, with Markdown's backticks."""
+    if what == "data" and (own := _DATA.get(name.rpartition(".")[2])):
+        lines[:] = own  # in place of what Python says of all annotated types
+    lines[:] = [line for line in lines if not line.startswith("PYTEST_DONT_REWRITE")]
     lines[:] = [line if ">>>" in line else _CODE.sub(_literal, line) for line in lines]
     if what in ("attribute", "data", "property"):
         # Napoleon takes what is before a colon for a type.
         lines[0] = lines[0].replace(": ", " \N{EN DASH} ")
+
+
+# What a function takes is shown once: its overloads are for type checkers.
+for module in pkgutil.walk_packages(kopf_finalizers.__path__, "kopf_finalizers."):
+    if module.name != "kopf_finalizers.__main__":
+        analyzer = ModuleAnalyzer.for_module(module.name)
+        analyzer.analyze()
+        analyzer.overloads.clear()
+
+# What stands under the types that are made of others, which Python does not keep.
+_DATA = {
+    name: text
+    for (_, name), text in ModuleAnalyzer.for_module("kopf_finalizers._names")
+    .find_attr_docs()
+    .items()
+}
+
+
+def _plain(
+    app: Any,  # noqa: ARG001 - as above
+    what: str,  # noqa: ARG001
+    name: str,
+    obj: Any,  # noqa: ARG001
+    options: Any,  # noqa: ARG001
+    signature: str | None,
+    returns: str | None,
+) -> tuple[str | None, str | None] | None:
+    """Signatures without names that nobody imports."""
+    if signature is None:
+        return None
+    for private, plain in {
+        r"arg1: .*arg3: [^=]*= None, /, \*, ": "*resource: Any, ",
+        r"~?[\w.]*LeftOut \| | \| ~?[\w.]*LeftOut": "",
+        r"LEFT_OUT": "...",
+        r"~?[\w.]*Unpack\[[^\]]*\]": "Any",
+    }.items():
+        signature = re.sub(private, plain, signature)
+    return signature, None if "._on.On." in name else returns
 
 
 def _published(
@@ -88,7 +135,16 @@ def _published(
         node["reftarget"] = f"kopf.{target.rpartition('.')[2]}"
 
 
+def _without_aliases(app: Any, doctree: Any) -> None:  # noqa: ARG001 - as above
+    """What an annotated type is made of is nothing that a reader could use."""
+    for paragraph in list(doctree.findall(nodes.paragraph)):
+        if paragraph.astext().startswith("alias of "):
+            paragraph.parent.remove(paragraph)
+
+
 def setup(app: Any) -> None:
     """Have docstrings read as they are written."""
     app.connect("missing-reference", _published, priority=100)  # before intersphinx
+    app.connect("autodoc-process-signature", _plain)
+    app.connect("doctree-read", _without_aliases)
     app.connect("autodoc-process-docstring", _as_rst, priority=400)  # before napoleon

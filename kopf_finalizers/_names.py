@@ -226,8 +226,9 @@ class OperatorIdentity(BaseModel):
     takes. Identities are frozen, hashable, and equal when domain and operator are.
 
     It assumes that the domain is the organisation's own, and that no two operators of one
-    organisation have the same name. Several instances of one operator that share a resource (one
-    per shard, say) are different operators and need different names.
+    organisation have the same name. Processes of one operator that see the same objects, and divide
+    them by handlers' filters, need a name each; those that divide them by `settings.watching` (Kopf
+    1.45) need one name, since objects move from one to the other.
 
     Raises:
         pydantic.ValidationError: A `ValueError`. The domain or the operator name breaks a rule of
@@ -248,7 +249,20 @@ class OperatorIdentity(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     domain: OrganisationDomain
+    """The organisation's domain.
+
+    Example:
+        >>> OperatorIdentity(domain="mycompany.com", operator="db-operator").domain
+        'mycompany.com'
+    """
+
     operator: OperatorName
+    """The operator's name in the organisation.
+
+    Example:
+        >>> OperatorIdentity(domain="mycompany.com", operator="db-operator").operator
+        'db-operator'
+    """
 
     @model_validator(mode="after")
     def _storage_prefix_fits(self) -> Self:

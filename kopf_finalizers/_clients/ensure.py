@@ -18,7 +18,7 @@ same proves nothing, since under contention it goes and comes back.
 import hashlib
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from functools import partial
-from typing import Any, NotRequired, TypedDict, Unpack, overload
+from typing import Any, overload
 
 from .._bodies import finalizers_of
 from .._errors import ConfigurationError
@@ -31,38 +31,13 @@ __all__ = ["FinalizerOutcome", "apply_configuration", "ensure_finalizer", "relea
 _Body = Mapping[str, Any]
 
 
-class _Options(TypedDict, total=False):
-    attempts: int
-    backoff: float
-    status: Callable[[Exception], int | None] | None
-
-
-class _ByPatch(_Options):
-    read: Callable[[], _Body | None]
-    patch: Callable[[list[dict[str, Any]]], object]
-    body: NotRequired[_Body | None]
-
-
-class _ByApply(_Options):
-    body: _Body
-    apply: Callable[[dict[str, Any], str], _Body]
-    read: NotRequired[Callable[[], _Body | None] | None]
-    patch: NotRequired[Callable[[list[dict[str, Any]]], object] | None]
-
-
-class _ByAsyncPatch(_Options):
-    read: Callable[[], Awaitable[_Body | None] | _Body | None]
-    patch: Callable[[list[dict[str, Any]]], Awaitable[object]]
-    body: NotRequired[_Body | None]
-
-
-class _ByAsyncApply(_Options):
-    body: _Body
-    apply: Callable[[dict[str, Any], str], Awaitable[_Body]]
-    read: NotRequired[Callable[[], Awaitable[_Body | None] | _Body | None] | None]
-    patch: NotRequired[Callable[[list[dict[str, Any]]], Awaitable[object]] | None]
-
-
+_Read = Callable[[], _Body | None]
+_Patch = Callable[[list[dict[str, Any]]], object]
+_Apply = Callable[[dict[str, Any], str], _Body]
+_AsyncRead = Callable[[], Awaitable[_Body | None] | _Body | None]
+_AsyncPatch = Callable[[list[dict[str, Any]]], Awaitable[object]]
+_AsyncApply = Callable[[dict[str, Any], str], Awaitable[_Body]]
+_Status = Callable[[Exception], int | None]
 _Later = Coroutine[Any, Any, FinalizerOutcome]
 
 # The asynchronous overloads come first: a plain patch may return anything, an awaitable too.
@@ -70,14 +45,50 @@ _Later = Coroutine[Any, Any, FinalizerOutcome]
 
 @overload
 def ensure_finalizer(  # type: ignore[overload-overlap]
-    name: str, **how: Unpack[_ByAsyncPatch]
+    name: str,
+    *,
+    read: _AsyncRead,
+    patch: _AsyncPatch,
+    body: _Body | None = None,
+    attempts: int = 10,
+    backoff: float = 0.1,
+    status: _Status | None = None,
 ) -> _Later: ...
 @overload
-def ensure_finalizer(name: str, **how: Unpack[_ByAsyncApply]) -> _Later: ...
+def ensure_finalizer(
+    name: str,
+    *,
+    body: _Body,
+    apply: _AsyncApply,
+    read: _AsyncRead | None = None,
+    patch: _AsyncPatch | None = None,
+    attempts: int = 10,
+    backoff: float = 0.1,
+    status: _Status | None = None,
+) -> _Later: ...
 @overload
-def ensure_finalizer(name: str, **how: Unpack[_ByPatch]) -> FinalizerOutcome: ...
+def ensure_finalizer(
+    name: str,
+    *,
+    read: _Read,
+    patch: _Patch,
+    body: _Body | None = None,
+    attempts: int = 10,
+    backoff: float = 0.1,
+    status: _Status | None = None,
+) -> FinalizerOutcome: ...
 @overload
-def ensure_finalizer(name: str, **how: Unpack[_ByApply]) -> FinalizerOutcome: ...
+def ensure_finalizer(
+    name: str,
+    *,
+    body: _Body,
+    apply: _Apply,
+    read: _Read | None = None,
+    patch: _Patch | None = None,
+    attempts: int = 10,
+    backoff: float = 0.1,
+    status: _Status | None = None,
+) -> FinalizerOutcome: ...
 def ensure_finalizer(
     name: str,
     *,
@@ -146,14 +157,50 @@ def ensure_finalizer(
 
 @overload
 def release_finalizer(  # type: ignore[overload-overlap]
-    name: str, **how: Unpack[_ByAsyncPatch]
+    name: str,
+    *,
+    read: _AsyncRead,
+    patch: _AsyncPatch,
+    body: _Body | None = None,
+    attempts: int = 10,
+    backoff: float = 0.1,
+    status: _Status | None = None,
 ) -> _Later: ...
 @overload
-def release_finalizer(name: str, **how: Unpack[_ByAsyncApply]) -> _Later: ...
+def release_finalizer(
+    name: str,
+    *,
+    body: _Body,
+    apply: _AsyncApply,
+    read: _AsyncRead | None = None,
+    patch: _AsyncPatch | None = None,
+    attempts: int = 10,
+    backoff: float = 0.1,
+    status: _Status | None = None,
+) -> _Later: ...
 @overload
-def release_finalizer(name: str, **how: Unpack[_ByPatch]) -> FinalizerOutcome: ...
+def release_finalizer(
+    name: str,
+    *,
+    read: _Read,
+    patch: _Patch,
+    body: _Body | None = None,
+    attempts: int = 10,
+    backoff: float = 0.1,
+    status: _Status | None = None,
+) -> FinalizerOutcome: ...
 @overload
-def release_finalizer(name: str, **how: Unpack[_ByApply]) -> FinalizerOutcome: ...
+def release_finalizer(
+    name: str,
+    *,
+    body: _Body,
+    apply: _Apply,
+    read: _Read | None = None,
+    patch: _Patch | None = None,
+    attempts: int = 10,
+    backoff: float = 0.1,
+    status: _Status | None = None,
+) -> FinalizerOutcome: ...
 def release_finalizer(
     name: str,
     *,
