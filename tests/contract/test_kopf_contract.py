@@ -110,16 +110,20 @@ def test_functions_of_a_patch_may_be_taken_off() -> None:
 # The decorators' arguments
 
 
+# What a decorator takes besides Kopf's arguments and `finalizer=`.
+OWN_ARGUMENTS = {"delete": ["leaves"]}
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_decorators_take_what_kopfs_take(kind: str) -> None:
-    """Each decorator has exactly the arguments of Kopf's, and `finalizer=`."""
+    """Each decorator has exactly the arguments of Kopf's, and those of this library."""
     kopfs = inspect.signature(getattr(kopf.on, kind)).parameters
     ours = inspect.signature(getattr(On, kind)).parameters
     positional = [p.name for p in kopfs.values() if p.kind is p.POSITIONAL_ONLY]
     assert [p.name for p in ours.values() if p.kind is p.POSITIONAL_ONLY] == ["self", *positional]
 
     own = [p.name for p in ours.values() if p.kind is p.KEYWORD_ONLY]
-    assert own == ["finalizer"]
+    assert own == ["finalizer", *OWN_ARGUMENTS.get(kind, [])]
     assert ours["finalizer"].default is LEFT_OUT
 
     (options,) = get_args(get_type_hints(getattr(On, kind))["options"])
