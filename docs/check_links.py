@@ -18,7 +18,9 @@ class Page(HTMLParser):
         self.places = set[str]()
         self.feed(text)
 
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+    def handle_starttag(
+        self, tag: str, attrs: list[tuple[str, str | None]]
+    ) -> None:
         """Note what the tag links to, and where it can be linked to."""
         for name, value in attrs:
             if name == "id" and value:
@@ -29,14 +31,21 @@ class Page(HTMLParser):
 
 def broken(site: Path) -> list[str]:
     """One line for each link that leads nowhere."""
-    pages = {path: Page(path.read_text(encoding="utf-8")) for path in site.rglob("*.html")}
+    pages = {
+        path: Page(path.read_text(encoding="utf-8"))
+        for path in site.rglob("*.html")
+    }
     found = []
     for path, page in pages.items():
         for link in dict.fromkeys(page.links):
             parts = urlsplit(link)
             if parts.scheme or parts.netloc:
                 continue
-            target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+            target = (
+                (path.parent / unquote(parts.path)).resolve()
+                if parts.path
+                else path
+            )
             place = unquote(parts.fragment)
             if not target.exists() or (
                 place and target in pages and place not in pages[target].places

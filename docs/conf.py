@@ -5,10 +5,9 @@ import re
 from importlib import metadata
 from typing import Any
 
+import kopf_finalizers
 from docutils import nodes
 from sphinx.pycode import ModuleAnalyzer
-
-import kopf_finalizers
 
 project = "kopf-finalizers"
 author = "the kopf-finalizers authors"
@@ -78,8 +77,12 @@ def _as_rst(
     """Docstrings are written for readers of the code, with Markdown's backticks."""
     if what == "data" and (own := _DATA.get(name.rpartition(".")[2])):
         lines[:] = own  # in place of what Python says of all annotated types
-    lines[:] = [line for line in lines if not line.startswith("PYTEST_DONT_REWRITE")]
-    lines[:] = [line if ">>>" in line else _CODE.sub(_literal, line) for line in lines]
+    lines[:] = [
+        line for line in lines if not line.startswith("PYTEST_DONT_REWRITE")
+    ]
+    lines[:] = [
+        line if ">>>" in line else _CODE.sub(_literal, line) for line in lines
+    ]
     if what in ("attribute", "data", "property"):
         # Napoleon takes what is before a colon for a type.
         lines[0] = lines[0].replace(": ", " \N{EN DASH} ")
@@ -147,4 +150,6 @@ def setup(app: Any) -> None:
     app.connect("missing-reference", _published, priority=100)  # before intersphinx
     app.connect("autodoc-process-signature", _plain)
     app.connect("doctree-read", _without_aliases)
-    app.connect("autodoc-process-docstring", _as_rst, priority=400)  # before napoleon
+    app.connect(
+        "autodoc-process-docstring", _as_rst, priority=400
+    )  # before napoleon

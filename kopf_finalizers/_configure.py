@@ -87,7 +87,9 @@ def configure(
 
     Example:
         >>> import kopf_finalizers
-        >>> finalizers = kopf_finalizers.configure(domain="mycompany.com", operator="db-operator")
+        >>> finalizers = kopf_finalizers.configure(
+        ...     domain="mycompany.com", operator="db-operator"
+        ... )
         >>> finalizers.name
         'mycompany.com/db-operator'
         >>> @kopf.on.startup()

@@ -287,7 +287,9 @@ class OperatorIdentity(BaseModel):
                 to go, or what comes out breaks a rule for domains or operator names.
 
         Example:
-            >>> OperatorIdentity.from_template("mycompany.com/operator-{name}", name="db").finalizer
+            >>> OperatorIdentity.from_template(
+            ...     "mycompany.com/operator-{name}", name="db"
+            ... ).finalizer
             'mycompany.com/operator-db'
         """
         template = _string("template", template)
@@ -325,7 +327,9 @@ class OperatorIdentity(BaseModel):
             ConfigurationError: With one sentence for each value that will not do.
 
         Example:
-            >>> OperatorIdentity.checked(domain="mycompany.com", operator="db-operator").operator
+            >>> OperatorIdentity.checked(
+            ...     domain="mycompany.com", operator="db-operator"
+            ... ).operator
             'db-operator'
         """
         try:

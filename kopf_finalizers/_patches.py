@@ -117,7 +117,9 @@ def json_patch(
 
     Example:
         >>> body = {"metadata": {"uid": "1-2", "finalizers": ["other.org/f"]}}
-        >>> json_patch(body, add="mycompany.com/db-operator")  # doctest: +NORMALIZE_WHITESPACE
+        >>> json_patch(
+        ...     body, add="mycompany.com/db-operator"
+        ... )  # doctest: +NORMALIZE_WHITESPACE
         [{'op': 'test', 'path': '/metadata/uid', 'value': '1-2'},
          {'op': 'add', 'path': '/metadata/finalizers/-', 'value': 'mycompany.com/db-operator'}]
     """
@@ -173,7 +175,9 @@ def merge_patch(
 
     Example:
         >>> body = {"metadata": {"uid": "1-2", "resourceVersion": "3"}}
-        >>> merge_patch(body, add="mycompany.com/db-operator")  # doctest: +NORMALIZE_WHITESPACE
+        >>> merge_patch(
+        ...     body, add="mycompany.com/db-operator"
+        ... )  # doctest: +NORMALIZE_WHITESPACE
         {'metadata': {'uid': '1-2', 'resourceVersion': '3',
                       'finalizers': ['mycompany.com/db-operator']}}
     """

@@ -234,7 +234,9 @@ def release_finalizer(
         ...
         ...     def apply(manifest, field_manager):
         ...         query = f"?force=true&fieldManager={field_manager}"
-        ...         return server.call("PATCH", path + query, manifest, content_type=apply_patch)
+        ...         return server.call(
+        ...             "PATCH", path + query, manifest, content_type=apply_patch
+        ...         )
         ...
         ...     body = server.call("GET", path)
         ...     release_finalizer("mycompany.com/db-operator", body=body, apply=apply)
@@ -273,7 +275,9 @@ def apply_configuration(
 
     Example:
         >>> reference = {"apiVersion": "v1", "kind": "Pod", "name": "a", "uid": "1-2"}
-        >>> manifest, manager = apply_configuration(reference, add="mycompany.com/db-operator")
+        >>> manifest, manager = apply_configuration(
+        ...     reference, add="mycompany.com/db-operator"
+        ... )
         >>> manifest["metadata"]
         {'name': 'a', 'uid': '1-2', 'finalizers': ['mycompany.com/db-operator']}
         >>> manager

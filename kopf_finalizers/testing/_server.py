@@ -63,7 +63,11 @@ class ApiServer:
         >>> from kopf_finalizers.testing import ApiServer
         >>> with ApiServer() as server:
         ...     server.define("mygroup", "v1", "myresources", kind="MyResource")
-        ...     body = {"apiVersion": "mygroup/v1", "kind": "MyResource", "metadata": {"name": "a"}}
+        ...     body = {
+        ...         "apiVersion": "mygroup/v1",
+        ...         "kind": "MyResource",
+        ...         "metadata": {"name": "a"},
+        ...     }
         ...     path = "/apis/mygroup/v1/namespaces/default/myresources"
         ...     server.call("POST", path, body)["metadata"]["generation"]
         1

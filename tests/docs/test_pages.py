@@ -11,6 +11,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import textwrap
 from collections.abc import Iterator
 from functools import reduce
 from pathlib import Path
@@ -31,6 +32,7 @@ from kopf_finalizers._on import On
 from kopf_finalizers.testing import ApiServer
 
 from ..support.operators import OperatorProcess
+from ..support.reader import steps_of
 from ..support.servers import CRDS, Api, KubeApiServer, Resource, Server, client_of, wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -69,11 +71,26 @@ def test_every_block_is_of_a_kind_that_is_tested() -> None:
     assert found <= set(KINDS)
 
 
+def lines_to_copy(page: Path) -> Iterator[str]:
+    """The lines of a page's code; what a program prints is shown as it is, and wrapped there."""
+    for _, kind, code in _BLOCK.findall(page.read_text()):
+        for line in textwrap.dedent(code).splitlines():
+            if kind.startswith(("python", "yaml", "sh")) or line.startswith("$ "):
+                yield line
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_no_line_of_code_is_cut_off(page: Path) -> None:
+    """At most 84 characters are seen; a command that is made for any resource may be longer."""
+    made = {"kubectl patch databases.v1.mycompany.com NAME", "  kubectl get databases.v1.mycompany"}
+    too_long = [line for line in lines_to_copy(page) if len(line) > 84]
+    assert [line for line in too_long if not line.startswith(tuple(made))] == []
+
+
 def console_blocks() -> Iterator[Any]:
     for page in PAGES:
         for block in blocks_of(page, "console"):
-            for step in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
-                command, _, output = step.partition("\n")
+            for command, output in steps_of(block):
                 if command.startswith(("kubectl ", "kopf ")):
                     continue  # these are typed in test_in_order.py
                 yield pytest.param(command, output, id=f"{page.name}: {command}")

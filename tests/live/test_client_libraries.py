@@ -182,7 +182,7 @@ def test_every_example_is_run() -> None:
     names = set(blocks()) - {""}
     usage = {"plain", "asynchronous", "plain apply", "asynchronous apply"}
     assert names == {*CLIENTS, *usage}
-    assert all(len(blocks()[name].splitlines()) <= 10 for name in names)
+    assert all(len(blocks()[name].splitlines()) <= 11 for name in names)
 
 
 def test_life_of_a_finalizer(client: str, real_server: KubeApiServer, databases: Api) -> None:

@@ -30,6 +30,13 @@ def blocks_of(text: str) -> Iterator[tuple[str, str, str]]:
         end = block.end()
 
 
+def steps_of(block: str) -> Iterator[tuple[str, str]]:
+    """Each command after a `$`, with the lines that it goes on for, and what it prints."""
+    for step in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+        command, _, output = re.sub(r"\\\n *", "", step).partition("\n")
+        yield command, output
+
+
 @dataclass
 class Reader:
     """Somebody at two terminals, in an empty folder, with a cluster and with what is to be put in.
@@ -58,8 +65,7 @@ class Reader:
                 case "python" | "yaml" if name:
                     (self.folder / name[0]).write_text(code)
                 case "console":
-                    for step in re.split(r"^\$ ", code, flags=re.MULTILINE)[1:]:
-                        command, _, shown = step.partition("\n")
+                    for command, shown in steps_of(code):
                         self.type(command, shown)
                 case "yaml":
                     self._see_in_output(yaml.safe_load(code))
