@@ -3,8 +3,9 @@
 Kopf calls them with the freshest body, and again after a conflict.
 """
 
+import functools
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -61,6 +62,21 @@ class RemoveFinalizer(Change):
 
 
 @dataclass(frozen=True, repr=False)
+class RemoveUnwanted(RemoveFinalizer):
+    """Removes a finalizer that no handler wants, unless one does on the body that it is given.
+
+    Kopf sends a change late: after a merge patch, or after a conflict in a later cycle.
+    """
+
+    is_wanted: Callable[[Mapping[str, Any]], bool] = field(kw_only=True, compare=False)
+
+    def applied(self, body: Mapping[str, Any]) -> list[str]:
+        """The list without the finalizer, where no handler wants it."""
+        there = self.name in finalizers_of(body)
+        return finalizers_of(body) if there and self.is_wanted(body) else super().applied(body)
+
+
+@dataclass(frozen=True, repr=False)
 class ReplaceFinalizer(Change):
     """Puts a finalizer in the place of others, where any of them is there."""
 
@@ -72,6 +88,53 @@ class ReplaceFinalizer(Change):
         if self.former.isdisjoint(before):
             return before
         return edited(body, add=self.name, remove=self.former)
+
+
+@dataclass(frozen=True)
+class Finalizer:
+    """A finalizer with the names that it had before: one value for whoever brings it on or off.
+
+    Args:
+        name: Its name.
+        former: The names that it had, which are recognised too.
+        keeps_former: Whether objects still get the first of these, so that a rollback to a release
+            that knows no other is possible.
+    """
+
+    name: str
+    former: tuple[str, ...] = ()
+    keeps_former: bool = False
+
+    @functools.cached_property
+    def names(self) -> tuple[str, ...]:
+        """All names under which it may be on an object."""
+        return self.name, *self.former
+
+    @functools.cached_property
+    def written(self) -> str:
+        """The name that objects get."""
+        return self.former[0] if self.keeps_former and self.former else self.name
+
+    @functools.cached_property
+    def left(self) -> frozenset[str]:
+        """The names in whose place that one is put.
+
+        While a former name is kept, the new one is left from before a rollback.
+        """
+        return frozenset({self.name} if self.keeps_former else self.former) - {self.written}
+
+    def found(self, present: Collection[str]) -> tuple[str, ...]:
+        """Those of its names that are there."""
+        if not self.former:
+            return (self.name,) if self.name in present else ()
+        return tuple(name for name in self.names if name in present)
+
+    def addition(self, body: Mapping[str, Any], patch: kopf.Patch | None = None) -> Change:
+        """What brings it on a body; a name that it leaves makes way."""
+        there = self.found(finalizers_of(body))
+        if not self.left.isdisjoint(there):
+            return ReplaceFinalizer(self.written, patch, former=self.left)
+        return AddFinalizer(there[0] if there else self.written, patch)
 
 
 class MergeIntoBody:
@@ -137,9 +200,9 @@ def append(patch: kopf.Patch, change: Change) -> None:
 
 
 def has_effect(patch: kopf.Patch, body: kopf.Body) -> bool:
-    """Whether the functions of a patch would change anything, so that Kopf would send it."""
+    """Whether a patch would change anything, so that an event follows when Kopf has sent it."""
     raw = cast("kopf.RawBody", dict(body))  # Kopf 1.44 wants a plain dict
-    return bool(kopf.Patch(fns=patch.fns).as_json_patch(raw))
+    return bool(patch.as_json_patch(raw))
 
 
 def wake_up(settings: kopf.OperatorSettings, body: kopf.Body, patch: kopf.Patch) -> None:

@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import kopf
 
-from ._bodies import finalizers_of
-from ._changes import ReplaceFinalizer, append
-from ._dedicated.cycle import DedicatedFinalizers
+from ._changes import Finalizer, append
+from ._dedicated.dedicated import DedicatedFinalizers
 from ._errors import ConfigurationError
 from ._kopf import body_of
 from ._names import OperatorIdentity, Rollout
 from ._on import On
-from ._patches import add_finalizer, remove_finalizer
+from ._patches import remove_finalizer
 from ._resources import HandledResources, Selector
 from ._selection import Selection
 from ._settings import KOPF_FINALIZER, KOPF_PREFIX, DefaultMarker, Unchanged, apply_identity, logger
@@ -135,8 +134,11 @@ class Finalizers:
         # One that only watches has left no marker behind, and a former name is recognised.
         unmarked = watches_only or KOPF_FINALIZER in self.former
         self._marker = None if unmarked else DefaultMarker(identity)
+        keeps_former = rollout == "recognise"
+        self._own = Finalizer(identity.finalizer, self.former, keeps_former)
         self._dedicated = DedicatedFinalizers(
-            former=dedicated, keeps_former=rollout == "recognise", left=self.former
+            former=[Finalizer(name, those, keeps_former) for name, those in dedicated.items()],
+            left=self.former,
         )
         self._selection = Selection(self.describe)
         self._mover: HandledResources | None = None
@@ -279,13 +281,7 @@ class Finalizers:
                 ' puts it on. Give a purpose, as in finalizers.add(patch, "snapshots").'
             )
         self._watch(patch)
-        name, *former = self._names(purpose)
-        written = former[0] if former and self._rollout == "recognise" else name
-        there = {name, *former}.intersection(finalizers_of(body_of(patch) or {}))
-        if there and written not in there:
-            append(patch, ReplaceFinalizer(written, patch, former=frozenset(there)))
-        else:
-            add_finalizer(patch, written)
+        append(patch, self._finalizer(purpose).addition(body_of(patch) or {}, patch))
 
     def remove(self, patch: kopf.Patch, purpose: str | None = None) -> None:
         """Take one of the operator's own finalizers off an object, through a handler's patch.
@@ -303,7 +299,7 @@ class Finalizers:
             [RemoveFinalizer('mycompany.com/db-operator.snapshots')]
         """
         self._watch(patch)
-        for name in self._names(purpose):
+        for name in self._finalizer(purpose).names:
             remove_finalizer(patch, name)
 
     def describe(self, body: Mapping[str, Any]) -> "Description":
@@ -362,12 +358,11 @@ class Finalizers:
             registry = self._registry or kopf.get_default_registry()
             self._dedicated.watch(registry, Selector((), options))
 
-    def _names(self, purpose: str | None) -> tuple[str, ...]:
-        """A finalizer, and the names that it had before."""
+    def _finalizer(self, purpose: str | None) -> Finalizer:
+        """A finalizer with the names that it had before."""
         if purpose is None:
-            return self.name, *self.former
-        name = self.name_for(purpose)
-        return name, *self._dedicated.former_names.get(name, ())
+            return self._own
+        return self._dedicated.finalizer(self.name_for(purpose))
 
     def __repr__(self) -> str:
         return f"<Finalizers of {self.name}>"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
-from ._dedicated.cycle import Use
+from ._dedicated.uses import Use
 from ._resources import Selector
 
 # The inner command prints the JSON Patch that takes one entry off: the last one where it is there

@@ -47,6 +47,21 @@ def settings_in_force() -> kopf.OperatorSettings | None:
     return settings
 
 
+def selects(args: tuple[Any, ...], options: Mapping[str, Any], resource: kopf.Resource) -> bool:
+    """Whether a decorator with these arguments is about a resource.
+
+    Only Kopf knows what each notation means, and there is no public way to ask it.
+    """
+    registry = kopf.OperatorRegistry()
+    event: Any = kopf.on.event
+    event(*args, **options, registry=registry, id="selects")(_nothing)
+    return registry._watching.has_handlers(resource)  # noqa: SLF001
+
+
+def _nothing(**_: Any) -> None:  # pragma: no cover - never called
+    """A handler of a registry that is only asked."""
+
+
 def refuse_if_kopf_compares_otherwise(finalizer: str, names: Iterable[str]) -> None:
     """Try how Kopf finds, adds and removes its finalizer.
 

@@ -15,7 +15,9 @@ from typing import Any, Protocol, TypeAlias, TypedDict, TypeVar
 import kopf
 from typing_extensions import Unpack
 
-from ._dedicated.cycle import DedicatedFinalizers, Use
+from ._dedicated.dedicated import DedicatedFinalizers
+from ._dedicated.filters import FILTERS, Filters
+from ._dedicated.uses import Use
 from ._errors import ConfigurationError
 from ._names import OperatorIdentity
 from ._resources import Selector
@@ -108,7 +110,6 @@ class TimerOptions(HandlerOptions, total=False):
 
 
 _SELECTOR_OPTIONS = frozenset(SelectorOptions.__annotations__)
-_FILTERS = frozenset({"labels", "annotations", "when", "field", "value"})
 _STOPPED_BY_FINALIZER = frozenset({"daemon", "timer"})
 
 
@@ -374,7 +375,6 @@ class On:
             options=tuple((key, options[key]) for key in options if key in _SELECTOR_OPTIONS),
         )
         dedicated = self._identity.finalizer_for(finalizer) if isinstance(finalizer, str) else None
-        filters = {key: options[key] for key in options if key in _FILTERS}
 
         def decorate(fn: HandlerT, /) -> HandlerT:
             # Named here as Kopf would name it, since a handler's progress is known by its id.
@@ -394,7 +394,8 @@ class On:
             if kind == "delete":
                 self._refuse_shared_id(replace(own, finalizer=dedicated or ""))
             if dedicated is not None:
-                self._dedicated.declare(replace(own, finalizer=dedicated), filters)
+                filters = Filters(kind, {key: options[key] for key in options if key in FILTERS})
+                self._dedicated.declare(replace(own, finalizer=dedicated, filters=filters))
             self._declared()
             return registered
 

@@ -28,7 +28,7 @@ from typing import Any, Self, cast
 import kopf
 
 from .._bodies import finalizers_of, is_being_deleted
-from .._changes import AddFinalizer, Change, ReplaceFinalizer, has_effect, wake_up
+from .._changes import AddFinalizer, Change, Finalizer, ReplaceFinalizer, has_effect, wake_up
 from .._description import describe
 from .._errors import ConfigurationError
 from .._kopf import refuse_if_kopf_compares_otherwise
@@ -113,15 +113,19 @@ class Rename:
         return self.identity.finalizer
 
     @property
+    def finalizer(self) -> Finalizer:
+        """The operator's own finalizer with the names that it had."""
+        return Finalizer(self.name, self.former, self.rollout == "recognise")
+
+    @property
     def written(self) -> str:
         """The name that new objects get."""
-        return self.former[0] if self.former and self.rollout == "recognise" else self.name
+        return self.finalizer.written
 
     @property
     def left(self) -> frozenset[str]:
         """The names in whose place it is put."""
-        left = {self.name} if self.rollout == "recognise" else self.former
-        return frozenset(left) - {self.written}
+        return self.finalizer.left
 
     def apply(self, settings: kopf.OperatorSettings, registry: kopf.OperatorRegistry) -> "_Mover":
         """Have Kopf recognise the former names, and the storages read the former place.

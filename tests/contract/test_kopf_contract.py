@@ -19,6 +19,7 @@ from kopf._core.engines.indexing import OperatorIndexers
 from kopf._core.intents.causes import WatchingCause
 
 from kopf_finalizers import _on as decorators
+from kopf_finalizers._dedicated.filters import FILTERS
 from kopf_finalizers._kopf import body_of, settings_in_force
 from kopf_finalizers._on import On
 from kopf_finalizers._settings import KOPF_FINALIZER
@@ -156,7 +157,7 @@ def test_decorators_are_all_that_kopf_has_for_objects() -> None:
 @pytest.mark.parametrize(
     ("options", "names"),
     [
-        (decorators._FILTERS, {"labels", "annotations", "when", "field", "value"}),
+        (FILTERS, {"labels", "annotations", "when", "field", "value"}),
         (
             decorators._SELECTOR_OPTIONS,
             {"group", "version", "kind", "plural", "singular", "shortcut", "category"},
@@ -173,7 +174,7 @@ def test_what_an_event_can_be_filtered_by_is_known(
 
 def test_event_takes_nothing_more_to_filter_by() -> None:
     """A new filter of Kopf's would have to be copied too."""
-    known = decorators._FILTERS | decorators._SELECTOR_OPTIONS
+    known = FILTERS | decorators._SELECTOR_OPTIONS
     others = set(inspect.signature(kopf.on.event).parameters) - known
     assert others == {"arg1", "arg2", "arg3", "id", "param", "registry"}
 

@@ -64,6 +64,9 @@ ASKING: dict[str, Any] = {
     "is None": lambda **kwargs: kwargs["old"] is None,
     "is not None": lambda **kwargs: kwargs["old"] is not None,
     "is None, and more": lambda **kwargs: kwargs["old"] is None or kwargs["old"]["spec"] == 7,
+    "is None, and fails": lambda **kwargs: kwargs["memo"] is None and 1 / 0,
+    "type by keyword": lambda **kwargs: isinstance(kwargs["old"], dict),
+    "order": lambda **kwargs: kwargs["reason"] > "v",
     "in all_": combined.all_([lambda **_: True, asks_by_name_diff]),
     "in any_": combined.any_([lambda **_: False, asks_by_name_reason]),
     "in not_": combined.not_(lambda **kwargs: bool(kwargs["new"])),
@@ -90,6 +93,7 @@ KNOWN: dict[str, tuple[Any, bool]] = {
     "in all_ before it asks": (combined.all_([lambda **_: False, asks_by_name_old]), False),
     "in any_ before it asks": (combined.any_([lambda **_: True, asks_by_name_old]), True),
     "in not_": (combined.not_(lambda **_: True), False),
+    "without a signature": (dict, True),
 }
 
 

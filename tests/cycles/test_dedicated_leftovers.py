@@ -24,18 +24,11 @@ from ..support.dedicated import (
     alive,
     annotations_of,
     deleting,
+    leftover,
     messages,
+    touched,
 )
-from ..support.kopf_cycles import Outcome
 from ..support.servers import Body
-
-
-def leftover(*fns: Any) -> kopf.Patch:
-    return kopf.Patch(fns=fns)
-
-
-def touched(outcome: Outcome) -> bool:
-    return "touch-dummy" in annotations_of(outcome.after())
 
 
 def test_addition_left_over_is_dropped_when_no_handler_wants_it_any_more() -> None:

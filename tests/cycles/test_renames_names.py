@@ -264,6 +264,15 @@ def test_a_merge_into_a_body_is_what_a_merge_patch_would_be() -> None:
     assert repr(merge).startswith("MergeIntoBody({")
 
 
+def test_a_merge_into_a_body_takes_the_functions_of_a_storage_along() -> None:
+    """A storage of an operator's own may write by functions on the patch that it is given."""
+    merge = MergeIntoBody()
+    merge.patch.fns.append(lambda raw: cast("Any", raw).update(status="seen"))
+    body: Any = {}
+    merge(body)
+    assert body == {"status": "seen"}
+
+
 # Dedicated finalizers
 
 

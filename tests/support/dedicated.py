@@ -10,7 +10,7 @@ import pytest
 
 from kopf_finalizers import Finalizers, OperatorIdentity
 
-from .kopf_cycles import CycledOperator
+from .kopf_cycles import CycledOperator, Outcome
 from .servers import Body
 
 OWN = "mycompany.com/db-operator"
@@ -96,3 +96,13 @@ def messages(caplog: pytest.LogCaptureFixture, level: int = logging.WARNING) -> 
         for found in caplog.records
         if found.name == "cycle" and found.levelno == level
     ]
+
+
+def leftover(*fns: Any) -> kopf.Patch:
+    """What Kopf has kept of the cycle before."""
+    return kopf.Patch(fns=fns)
+
+
+def touched(outcome: Outcome) -> bool:
+    """Whether Kopf is made to come back."""
+    return "touch-dummy" in annotations_of(outcome.after())

@@ -1,0 +1,161 @@
+"""Dedicated finalizers in Kopf's handling cycle: where each piece takes part.
+
+Kopf (1.44 to 1.45) handles an object in cycles, one for each event. A cycle first asks which
+`on.event` handlers match, then which others do, calls those, keeps their progress, and at its end
+sends one patch. The library takes part at two places, both public:
+
+* **A filter.** Each resource with dedicated finalizers has an `on.event` registration, as the
+  resource was written and with no other filters. Its `when=` callback puts additions and removals
+  on `patch.fns`, where they go out with Kopf's own finalizer, and says no, so that Kopf never calls
+  it. Where a resource was written in several ways, the first one that is asked decides: `cycle.py`.
+* **The progress storage**, which is told how each attempt of a handler ended: `progress.py`.
+"""
+
+import functools
+from collections.abc import Iterable
+from contextvars import ContextVar
+from typing import Any
+
+import kopf
+
+from .._changes import Finalizer, has_effect, wake_up
+from .._errors import ConfigurationError
+from .._resources import Selector, ask_of_events
+from .._settings import Unchanged, logger
+from .cycle import Cycle, decide
+from .filters import Seen
+from .leftovers import look_through
+from .progress import ObservedProgress, is_observed_by, own_of
+from .uses import Place, Use, Uses
+
+
+class DedicatedFinalizers:
+    """The dedicated finalizers of one operator: what was declared, and what is done about it.
+
+    Args:
+        former: Those that have had other names.
+        left: Names that are taken off whenever the operator's own finalizer is.
+    """
+
+    def __init__(self, *, former: Iterable[Finalizer] = (), left: Iterable[str] = ()) -> None:
+        self._uses = Uses(former, left)
+        self._places = set[Place]()
+        self._settings: kopf.OperatorSettings | None = None
+        self._storage: ObservedProgress | None = None
+        self._cycle: ContextVar[Cycle | None] = ContextVar("cycle", default=None)
+
+    @property
+    def uses(self) -> list[Use]:
+        """All uses that were declared."""
+        return self._uses.declared
+
+    @property
+    def former_names(self) -> dict[str, tuple[str, ...]]:
+        """The names that each finalizer had before."""
+        return self._uses.former_names
+
+    @property
+    def former(self) -> list[str]:
+        """All names that the finalizers had before."""
+        return [name for names in self.former_names.values() for name in names]
+
+    def finalizer(self, name: str) -> Finalizer:
+        """A finalizer with the names that it had."""
+        return self._uses.finalizer(name)
+
+    def watch(self, registry: kopf.OperatorRegistry, selector: Selector) -> None:
+        """See to it that what is left over from a conflict keeps no handler there from its call."""
+        if self._settings is not None:
+            self._ask_at((registry, selector))
+
+    def declare(self, use: Use) -> None:
+        """Note a handler's use of a finalizer, and have Kopf ask about the objects there.
+
+        Raises:
+            ConfigurationError: Another cleanup waits with the same finalizer on the same resource,
+                or the finalizer is listed as one that the operator has left.
+        """
+        known = {other.finalizer for other in self.uses}
+        self._uses.declare(use)
+        self._ask_at(use.place)
+        if self._settings is not None:  # declared late, from a startup handler
+            if use.finalizer not in known:
+                logger.info("Another dedicated finalizer of this operator: %s.", use.finalizer)
+            self._observe(self._settings)
+
+    def apply(self, settings: kopf.OperatorSettings, unchanged: Unchanged) -> None:
+        """Take part in the cycles of an operator that is about to start."""
+        self._settings = settings
+        self._unchanged = unchanged
+        if self.uses:
+            self._observe(settings)
+
+    def _ask_at(self, place: Place) -> None:
+        if place in self._places:
+            return
+        self._places.add(place)
+        registry, selector = place
+        ask_of_events(
+            functools.partial(self._ask, registry),
+            selector.args,
+            id=f"finalizers:{selector}",
+            registry=registry,
+            **dict(selector.options),
+        )
+
+    def _ask(self, registry: kopf.OperatorRegistry, /, **kwargs: Any) -> bool:
+        """A filter that never lets Kopf call the handler; safe to be asked again."""
+        patch: kopf.Patch = kwargs["patch"]
+        cycle = self._current()
+        if cycle is not None and cycle.patch is patch:
+            return False  # it was written in another way, too
+        settings = self._looked_after()
+        cycle = Cycle(patch, kwargs["logger"], leftover=bool(patch))
+        self._cycle.set(cycle)
+        if kwargs["type"] == "DELETED":
+            return False
+        body: kopf.Body = kwargs["body"]
+        wanted = self._uses.of(registry, kwargs["resource"])
+        if cycle.is_leftover:
+            look_through(patch, body, wanted, kwargs["logger"])
+        persistence = settings.persistence
+        seen = Seen(
+            kwargs,
+            progress=own_of(persistence.progress_storage),
+            diffbase=persistence.diffbase_storage,
+        )
+        for one in wanted:
+            decide(one, seen, cycle, patch, persistence.finalizer)
+        if cycle.is_leftover and not has_effect(patch, body):
+            wake_up(settings, body, patch)
+        return False
+
+    def _current(self) -> Cycle | None:
+        """What is known in the current cycle, unless it is over."""
+        cycle = self._cycle.get()
+        return cycle if cycle is not None and cycle.patch is not None else None
+
+    def _looked_after(self) -> kopf.OperatorSettings:
+        """The settings, with the progress storage observed, whichever it is by now."""
+        settings = self._settings
+        if settings is None:
+            raise ConfigurationError(
+                "This operator has dedicated finalizers, but its identity was never applied to"
+                " Kopf's settings, so nothing would put them on or take them off: call"
+                " finalizers.apply(settings) before the operator starts, or use configure(), which"
+                " does that."
+            )
+        if self.uses:
+            known = self._storage
+            if self._observe(settings) is known:
+                known.refuse_other_settings()
+        self._unchanged.check()
+        return settings
+
+    def _observe(self, settings: kopf.OperatorSettings) -> ObservedProgress:
+        """Observe the progress storage, if it is another one than before."""
+        storage = settings.persistence.progress_storage
+        if self._storage is None or not is_observed_by(storage, self._storage):
+            self._storage = ObservedProgress(storage, settings, self._current)
+            settings.persistence.progress_storage = self._storage
+        return self._storage

@@ -1,0 +1,146 @@
+"""The progress storage: where a cleanup is seen to be finished, and how progress is sent.
+
+Kopf (1.44 to 1.45) tells the progress storage how each attempt of a handler ended, whatever the
+handler is: sync or async, with sub-handlers, given up after its retries. And it asks it what
+handlers wait for: so it keeps them waiting in the one cycle that puts a missing finalizer on the
+object.
+
+Kopf collects what it writes in a merge patch, and sends that before the JSON Patch with which
+finalizers go. In a cycle that releases a finalizer, the annotations of the merge patch move into
+the JSON Patch, at the last moment before it is sent. So a release costs no request, and an operator
+killed in between cannot leave one without the other. They stay where Kopf has them
+
+* where the merge patch is sent anyway, with a status say: progress first, and then the release;
+* after a conflict or a refusal: what had moved goes back into a merge patch, which has no `test`,
+  and so gets through beside somebody who writes without pause.
+"""
+
+from collections.abc import Callable
+from contextvars import ContextVar
+from datetime import UTC, datetime, timedelta
+from typing import cast
+
+import kopf
+
+from .._changes import MergeIntoBody
+from .._errors import ConfigurationError
+from .cycle import Cycle, is_finished
+from .leftovers import guard_kopfs_own
+
+
+class ObservedProgress(kopf.MultiProgressStorage):
+    """An operator's progress storage, with this module looking on.
+
+    Args:
+        storage: The operator's own.
+        settings: Where it is set.
+        current: What is known in the current cycle, if there is one.
+    """
+
+    def __init__(
+        self,
+        storage: kopf.ProgressStorage,
+        settings: kopf.OperatorSettings,
+        current: Callable[[], Cycle | None],
+    ) -> None:
+        super().__init__([storage])
+        self.observed = storage
+        self._settings = settings
+        self._current = current
+        # Whether Kopf has asked this storage in this cycle.
+        self._asked: ContextVar[bool] = ContextVar("asked", default=False)
+
+    def refuse_other_settings(self) -> None:
+        """Notice that Kopf runs with other settings than those that were made ready.
+
+        Raises:
+            ConfigurationError: It does.
+        """
+        if not self._asked.get():
+            raise ConfigurationError(
+                "This operator has dedicated finalizers, and runs with other settings than those"
+                " that its identity was applied to, so nothing would take them off in time: pass"
+                " those to Kopf, as in kopf.run(settings=settings) or kopf.operator(...), or use"
+                " configure(), which takes Kopf's own."
+            )
+        self._asked.set(False)
+
+    def clear(self, *, essence: kopf.BodyEssence) -> kopf.BodyEssence:
+        """Kopf asks for this in every cycle, before it asks any filter."""
+        self._asked.set(True)
+        return self.observed.clear(essence=essence)
+
+    def fetch(self, *, key: kopf.HandlerId, body: kopf.Body) -> kopf.ProgressRecord | None:
+        """How far a handler has come; not far enough to be called while a finalizer is missing."""
+        record = self.observed.fetch(key=key, body=body)
+        cycle = self._current()
+        if cycle is None:
+            return record
+        if record is not None and record.get("purpose") != "delete" and cycle.waits_for(key):
+            # Kopf would take what is left of a creation for this deletion's progress, and a
+            # creation that has succeeded for a cleanup that has.
+            return None
+        if not cycle.postponed or is_finished(record):
+            return record
+        # Not stored (see below), so it only has to be later than the end of this cycle.
+        later = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+        return cast("kopf.ProgressRecord", {**(record or {}), "delayed": later})
+
+    def store(
+        self,
+        *,
+        key: kopf.HandlerId,
+        record: kopf.ProgressRecord,
+        body: kopf.Body,
+        patch: kopf.Patch,
+    ) -> None:
+        """Keep how far a handler has come, and release what waited for it alone."""
+        cycle = self._current()
+        if cycle is not None and cycle.postponed:
+            return
+        self.observed.store(key=key, record=record, body=body, patch=patch)
+        if cycle is not None and is_finished(record):
+            cycle.finish(key, record, patch)
+
+    def purge(self, *, key: kopf.HandlerId, body: kopf.Body, patch: kopf.Patch) -> None:
+        """Forget how far a handler has come."""
+        self.observed.purge(key=key, body=body, patch=patch)
+
+    def touch(self, *, body: kopf.Body, patch: kopf.Patch, value: str | None) -> None:
+        """Kopf removes its last touch right before it sends a patch: so it is what is sent."""
+        self.observed.touch(body=body, patch=patch, value=value)
+        cycle = self._current()
+        if value is None and cycle is not None and cycle.patch is patch:
+            guard_kopfs_own(patch, body, self._settings.persistence.finalizer)
+            if cycle.releases_with(patch):
+                _move_annotations(patch)
+
+    def flush(self) -> None:
+        """Write what is kept elsewhere."""
+        self.observed.flush()
+
+
+def _move_annotations(patch: kopf.Patch) -> None:
+    """Have what is written go with the functions, unless a merge patch is sent anyway."""
+    if patch.keys() == {"metadata"} and patch["metadata"].keys() == {"annotations"}:
+        moved = MergeIntoBody()
+        moved.patch.update(patch)
+        del patch["metadata"]
+        # Kopf applies a merge patch before it calls any function.
+        patch.fns.insert(0, moved)
+
+
+def is_observed_by(storage: kopf.ProgressStorage, observing: ObservedProgress) -> bool:
+    """Whether it asks that one: where an operator has two `Finalizers`, both observe."""
+    while isinstance(storage, ObservedProgress):
+        if storage is observing:
+            return True
+        storage = storage.observed
+    return False
+
+
+def own_of(storage: kopf.ProgressStorage) -> kopf.ProgressStorage:
+    """The operator's own storage."""
+    while isinstance(storage, ObservedProgress):
+        storage = storage.observed
+    return storage

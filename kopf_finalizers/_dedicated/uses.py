@@ -1,0 +1,152 @@
+"""What handlers declare: which finalizer each uses, on which resource, under which filters."""
+
+import inspect
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import kopf
+
+from .._changes import Finalizer
+from .._errors import ConfigurationError
+from .._kopf import selects
+from .._resources import Selector
+from .filters import Filters
+
+Place: TypeAlias = tuple[kopf.OperatorRegistry, Selector]
+"""A resource as it was written, and where: Kopf is asked there."""
+
+
+@dataclass(frozen=True)
+class Use:
+    """One handler's use of a finalizer, as it was declared."""
+
+    finalizer: str
+    kind: str
+    fn: Callable[..., Any]
+    selector: Selector
+    registry: kopf.OperatorRegistry
+    handler_id: str
+    leaves: str | None = None
+    filters: Filters = field(default=Filters(), compare=False)
+
+    @property
+    def place(self) -> Place:
+        """Where Kopf asks about it."""
+        return self.registry, self.selector
+
+    @property
+    def is_cleanup(self) -> bool:
+        """Whether the finalizer waits for this handler to succeed."""
+        return self.kind == "delete"
+
+    def meets(self, other: "Use") -> bool:
+        """Whether both may be cleanups of one object, by different functions.
+
+        The same file may be loaded again, by a test say: that makes no difference to Kopf.
+        """
+        return (
+            self.is_cleanup
+            and other.is_cleanup
+            and self.registry is other.registry
+            and self.fn is not other.fn
+            and self.selector.overlaps(other.selector)
+            and not self._is_loaded_again(other)
+        )
+
+    def _is_loaded_again(self, other: "Use") -> bool:
+        mine, theirs = _code_of(self.fn), _code_of(other.fn)
+        return (
+            mine is not None
+            and mine == theirs
+            and (self.finalizer, self.handler_id) == (other.finalizer, other.handler_id)
+        )
+
+
+def _code_of(fn: Callable[..., Any]) -> tuple[str, int] | None:
+    """Where a function is written."""
+    code = getattr(inspect.unwrap(fn), "__code__", None)
+    return None if code is None else (code.co_filename, code.co_firstlineno)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A finalizer on one resource, and the handlers that want it on its objects."""
+
+    finalizer: Finalizer
+    uses: tuple[Use, ...]
+
+
+class Uses:
+    """All that an operator's handlers have declared.
+
+    Args:
+        former: For each finalizer that has had other names: itself.
+        left: Names that are taken off whenever the operator's own finalizer is.
+    """
+
+    def __init__(self, former: Iterable[Finalizer] = (), left: Iterable[str] = ()) -> None:
+        self.declared = list[Use]()
+        self._former = {finalizer.name: finalizer for finalizer in former}
+        self._left = frozenset(left)
+        self._known = dict[tuple[kopf.OperatorRegistry, kopf.Resource], _Known]()
+
+    def finalizer(self, name: str) -> Finalizer:
+        """A finalizer with the names that it had."""
+        return self._former.get(name) or Finalizer(name)
+
+    @property
+    def former_names(self) -> dict[str, tuple[str, ...]]:
+        """The names that each finalizer had before."""
+        return {name: finalizer.former for name, finalizer in self._former.items()}
+
+    def declare(self, use: Use) -> None:
+        """Note a handler's use of a finalizer.
+
+        Raises:
+            ConfigurationError: Another cleanup waits with the same finalizer on the same resource,
+                or the finalizer is listed as one that the operator has left.
+        """
+        if use.finalizer in self._left.union(*self.former_names.values()):
+            raise ConfigurationError(
+                f'The finalizer "{use.finalizer}" of {use.handler_id} is listed as a former name,'
+                " so it would be taken off while the handler still needs it: take it out of former="
+                " or former_dedicated=, or give the handler another one."
+            )
+        for other in self.declared:
+            if other.finalizer == use.finalizer and use.meets(other):
+                raise ConfigurationError(
+                    f'The finalizer "{use.finalizer}" of {use.selector} already waits for the'
+                    f" cleanup {other.handler_id}, so it cannot wait for {use.handler_id} too: one"
+                    " would take it off while the other is still to be done. Give each cleanup a"
+                    " finalizer of its own."
+                )
+        self.declared.append(use)
+        self._known.clear()
+
+    def of(self, registry: kopf.OperatorRegistry, resource: kopf.Resource) -> tuple[Wanted, ...]:
+        """The finalizers of a resource, however the decorators of its handlers write it."""
+        known = self._known.get((registry, resource))
+        # Resources are equal by their names, and a new one may have other categories.
+        if known is None or known.resource is not resource:
+            known = _Known(resource, tuple(self._found(registry, resource)))
+            self._known[registry, resource] = known
+        return known.wanted
+
+    def _found(self, registry: kopf.OperatorRegistry, resource: kopf.Resource) -> Iterable[Wanted]:
+        selectors = {use.selector: False for use in self.declared if use.registry is registry}
+        for selector in selectors:
+            selectors[selector] = selects(selector.args, dict(selector.options), resource)
+        uses = dict[str, list[Use]]()
+        for use in self.declared:
+            if use.registry is registry and selectors[use.selector]:
+                uses.setdefault(use.finalizer, []).append(use)
+        return (Wanted(self.finalizer(name), tuple(its)) for name, its in uses.items())
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What was found about a resource."""
+
+    resource: kopf.Resource
+    wanted: tuple[Wanted, ...]
