@@ -10,14 +10,16 @@ Install it with `pip install kopf-finalizers[testing]`. For the fixture `api_ser
     pytest_plugins = ["kopf_finalizers.testing"]
 
 Custom resources have several versions and structural schemas as a kube-apiserver 1.20 has them. Of
-what is built in there are namespaces, events, definitions of custom resources, and ingresses (in
-two groups, with the same objects); their fields are kept as they come.
+what is built in there are namespaces, events, definitions of custom resources, pods, config maps,
+secrets, services, service accounts, claims of volumes, deployments, and ingresses (in two groups,
+with the same objects), as plain objects: their fields are kept as they come. Lists and watches may
+be selected by labels and fields, come in pages, and have no more than metadata.
 
 What it does not have: conversion between versions by webhooks, the rarer words of schemas (`anyOf`,
-`oneOf`, `allOf`, `not`, most formats), the subresource `scale`, admission webhooks, controllers (no
-garbage collection, and the deletion of a namespace does not end), access control, selectors, lists
-in pages, and server-side apply of anything but `metadata.finalizers`. A request that needs one of
-these is refused where it can be told.
+`oneOf`, `allOf`, `not`, most formats), the subresource `scale`, tables, strategic merge patches,
+admission webhooks, controllers (no garbage collection, no pods are run, and the deletion of a
+namespace does not end), access control, and server-side apply of anything but
+`metadata.finalizers`. A request that needs one of these is refused where it can be told.
 
 PYTEST_DONT_REWRITE: so that a conftest.py may import from here as well.
 """

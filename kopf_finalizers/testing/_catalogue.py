@@ -11,27 +11,42 @@ from ._requests import Request, Resource, Target
 
 def _built_in(version: str, plural: str, kind: str, *short_names: str, **more: Any) -> Resource:
     group, _, name = version.rpartition("/")
-    more = {"built_in": True, "singular": kind.lower(), "short_names": short_names, **more}
+    # No singular: a server of 1.20 has none for what is built in.
+    more = {"built_in": True, "short_names": short_names, **more}
     return Resource(group, name, plural, kind, **more)
 
 
 NAMESPACES = _built_in("v1", "namespaces", "Namespace", "ns", namespaced=False)
 EVENTS = _built_in("v1", "events", "Event", "ev", status=False)
 INGRESSES = _built_in("networking.k8s.io/v1beta1", "ingresses", "Ingress", "ing")
-_SAME_INGRESSES = _built_in(
-    "extensions/v1beta1", "ingresses", "Ingress", "ing", same_as=INGRESSES.qualified
-)
-# Fields of these kinds are neither checked nor filled in.
-BUILT_IN = (NAMESPACES, EVENTS, INGRESSES, _SAME_INGRESSES, DEFINITIONS)
+PODS = _built_in("v1", "pods", "Pod", "po", categories=("all",))
+_OF_ALL: Any = {"categories": ("all",)}
 
-_VERBS = ["delete", "get", "list", "patch", "create", "update", "watch"]
-# Of a resource whose definition is being deleted. They are not offered, and still done.
-_LAST_VERBS = ["delete", "get", "list", "watch"]
+# Fields of these kinds are neither checked nor filled in.
+BUILT_IN = (
+    NAMESPACES,
+    EVENTS,
+    PODS,
+    _built_in("v1", "bindings", "Binding", status=False, verbs=("create",)),
+    _built_in("v1", "configmaps", "ConfigMap", "cm", status=False),
+    _built_in("v1", "persistentvolumeclaims", "PersistentVolumeClaim", "pvc"),
+    _built_in("v1", "secrets", "Secret", status=False),
+    _built_in("v1", "serviceaccounts", "ServiceAccount", "sa", status=False),
+    _built_in("v1", "services", "Service", "svc", **_OF_ALL),
+    _built_in("apps/v1", "deployments", "Deployment", "deploy", **_OF_ALL),
+    INGRESSES,
+    _built_in("extensions/v1beta1", "ingresses", "Ingress", "ing", same_as=INGRESSES.qualified),
+    DEFINITIONS,
+)
+# Their objects can be selected by more than their names.
+_MORE_FIELDS = {NAMESPACES.qualified: ("status.phase",), PODS.qualified: ("status.phase",)}
+
+# What is not offered while a definition is being deleted, and still done.
+_NO_MORE = ("create", "patch", "update")
 
 # What a client may ask for that is not done here: refused, since it would be missed.
 _UNSUPPORTED = {
-    *("dryRun", "fieldSelector", "labelSelector", "shardSelector"),
-    *("limit", "continue", "resourceVersionMatch", "sendInitialEvents"),
+    *("dryRun", "shardSelector", "resourceVersionMatch", "sendInitialEvents"),
 }
 
 
@@ -95,6 +110,12 @@ def find(request: Request, resources: Iterable[Resource]) -> Target:
     return target
 
 
+def selectable(resource: Resource) -> tuple[str, ...]:
+    """The fields that objects can be selected by."""
+    names = ("metadata.name", "metadata.namespace")
+    return (*names, *_MORE_FIELDS.get(resource.qualified, ()))
+
+
 def _group(group: str, versions: set[str]) -> Body:
     ordered = sorted(versions, key=_priority)
     listed = [{"groupVersion": f"{group}/{v}", "version": v} for v in ordered]
@@ -115,7 +136,7 @@ def _resource_list(group: str, version: str, resources: Iterable[Resource]) -> B
     for r in resources:
         if (r.group, r.version) == (group, version):
             common = {"kind": r.kind, "namespaced": r.namespaced}
-            verbs = _LAST_VERBS if r.terminating else _VERBS
+            verbs = [verb for verb in r.verbs if not (r.terminating and verb in _NO_MORE)]
             entry: Body = {"name": r.plural, "singularName": r.singular, **common, "verbs": verbs}
             entry |= {"shortNames": list(r.short_names)} if r.short_names else {}
             entry |= {"categories": list(r.categories)} if r.categories else {}

@@ -15,7 +15,6 @@ DEFINITIONS = Resource(
     kind="CustomResourceDefinition",
     namespaced=False,
     built_in=True,
-    singular="customresourcedefinition",
     short_names=("crd", "crds"),
     categories=("api-extensions",),
 )

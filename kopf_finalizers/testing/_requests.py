@@ -11,6 +11,9 @@ import jsonpatch
 from ._refusals import ApiError, Body, Problem, invalid, quoted, refusal, wrong_type
 from ._schemas import Schema, shaped
 
+# What can be done with a resource, unless it says otherwise.
+VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
+
 JSON = "application/json"
 JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
@@ -36,6 +39,7 @@ class Resource:
     same_as: str = ""
     storage: str = ""
     versions: frozenset[str] = frozenset()
+    verbs: tuple[str, ...] = VERBS
     schema: Schema | None = field(default=None, compare=False, repr=False)
 
     @property
@@ -110,6 +114,7 @@ class Request:
     content_type: str = JSON
     query: Mapping[str, str] = field(default_factory=dict)
     user_agent: str = "unknown"
+    accept: str = ""
 
     @property
     def media_type(self) -> str:
@@ -240,6 +245,21 @@ def delete_options(request: Request) -> Body:
         raise refusal(400, "BadRequest", "the options of a deletion are of the kind DeleteOptions")
     policy = request.query.get("propagationPolicy")
     return {**options, **({"propagationPolicy": policy} if policy else {})}
+
+
+def check_verbs(request: Request, target: Target) -> None:
+    """Refuse what cannot be done with a resource at all.
+
+    Raises:
+        ApiError: Its objects cannot be asked for; or they can be made, but not here.
+    """
+    if "list" in target.resource.verbs:
+        return
+    if request.method == "POST":
+        message = f"this API server for tests makes no {target.resource.kind}"
+        raise refusal(400, "BadRequest", message)
+    message = "the server does not allow this method on the requested resource"
+    raise refusal(405, "MethodNotAllowed", message)
 
 
 def version_number(version: str) -> int:

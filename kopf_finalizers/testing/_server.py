@@ -20,7 +20,8 @@ from aiohttp import web
 from ._definitions import custom_resource_definition
 from ._refusals import ApiError, Body, refusal
 from ._requests import Request
-from ._store import Store, Watch
+from ._store import Store
+from ._watches import Watch
 
 _T = TypeVar("_T")
 _CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
@@ -272,6 +273,32 @@ class ApiServer:
         _, answer = asyncio.run_coroutine_threadsafe(self._handle(request), loop).result()
         return json.loads(json.dumps(answer))
 
+    def forget_history(self) -> None:
+        """Forget what objects were like before, as a real server does after some minutes.
+
+        A `continue` token or a watch that begins in the past is then answered with 410, and the
+        client has to look anew: to test that it does.
+
+        Example:
+            >>> from kopf_finalizers.testing import ApiError, ApiServer
+            >>> with ApiServer() as server:
+            ...     page = server.call("GET", "/api/v1/namespaces?limit=1")
+            ...     server.forget_history()
+            ...     token = page["metadata"]["continue"]
+            ...     _ = server.call("POST", "/api/v1/namespaces", {"metadata": {"name": "new"}})
+            ...     server.forget_history()
+            ...     try:
+            ...         server.call("GET", f"/api/v1/namespaces?limit=1&continue={token}")
+            ...     except ApiError as error:
+            ...         print(error.status, error.body["reason"])
+            410 Expired
+        """
+
+        async def forget() -> None:
+            self._store.forget_history()
+
+        asyncio.run_coroutine_threadsafe(forget(), _started(self._loop)).result()
+
     async def _handle(self, request: Request) -> tuple[int, Body]:
         answer = self._store.handle(request)
         for wake in self._watchers:
@@ -310,6 +337,7 @@ class ApiServer:
             content_type=incoming.headers.get("Content-Type", ""),
             query=dict(incoming.query),
             user_agent=incoming.headers.get("User-Agent", "unknown"),
+            accept=incoming.headers.get("Accept", ""),
         )
         try:
             watch = self._store.watch(request)

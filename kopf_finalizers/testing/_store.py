@@ -1,10 +1,9 @@
 """The objects themselves: what is there, what is asked of it, and who is told of changes."""
 
 import json
-from dataclasses import dataclass
 from itertools import chain
 
-from ._catalogue import BUILT_IN, NAMESPACES, discover, find
+from ._catalogue import BUILT_IN, NAMESPACES, discover, find, selectable
 from ._changes import (
     CLEANUP,
     check_address,
@@ -17,6 +16,7 @@ from ._changes import (
 )
 from ._definitions import DEFINITIONS, defined
 from ._ownership import Entry, Writer, apply_finalizers, updated_owners
+from ._reading import asked_form, asked_page, selection
 from ._refusals import ApiError, Body, quoted, refusal
 from ._requests import (
     APPLY_PATCH,
@@ -24,6 +24,7 @@ from ._requests import (
     Resource,
     Target,
     applied,
+    check_verbs,
     delete_options,
     nameless,
     new_object,
@@ -31,18 +32,9 @@ from ._requests import (
     patched,
     version_number,
 )
+from ._watches import Event, Watch
 
 _MAX_BODY = 3 * 1024 * 1024
-
-
-@dataclass(frozen=True)
-class Event:
-    """A change, as watchers see it."""
-
-    version: int
-    resource: str
-    namespace: str
-    body: Body
 
 
 class Store:
@@ -50,6 +42,9 @@ class Store:
 
     def __init__(self) -> None:
         self.history: list[Event] = []
+        # What happened before is not known any more.
+        self.oldest = 0
+        self._served: list[Resource] = []
         self._objects: dict[tuple[str, str, str], Body] = {}
         for name in ("default", "kube-system"):
             body = json.dumps({"metadata": {"name": name}}).encode()
@@ -70,13 +65,18 @@ class Store:
             return 200, discovered
         if discovered:
             raise _not_allowed(request)
-        target = find(request, resources)
+        form = asked_form(request.accept)
+        status, answer = self._handle(request, find(request, resources))
+        return status, form.of(answer)
+
+    def _handle(self, request: Request, target: Target) -> tuple[int, Body]:
+        check_verbs(request, target)
         writer = Writer(request.manager, target.resource.api_version, now())
         match request.method, bool(target.name), target.subresource:
             case "GET", True, _:
                 return 200, self._get(target)
             case "GET", False, _:
-                return 200, self._list(target)
+                return 200, self._list(target, request)
             case "POST", False, _:
                 new = new_object(request, target)
                 owners = updated_owners({}, new["metadata"], writer)
@@ -90,6 +90,8 @@ class Store:
                 return 200, self._update(target, new, writer)
             case "DELETE", True, "":
                 return 200, self._delete(target, delete_options(request))
+            case "DELETE", False, _:
+                return 200, self._delete_selected(target, request)
         raise _not_allowed(request)
 
     def watch(self, request: Request) -> "Watch | None":
@@ -104,17 +106,38 @@ class Store:
         target = find(request, resources)
         if target.name:
             return None
-        version = request.query.get("resourceVersion") or "0"
-        return Watch(self, target, version_number(version))
+        check_verbs(request, target)
+        version = version_number(request.query.get("resourceVersion") or "0")
+        selected = selection(request.query, selectable(target.resource))
+        return Watch(self, target, version, selected, asked_form(request.accept))
 
-    def select(self, resource: Resource, namespace: str = "") -> list[Body]:
-        """The objects of one kind, in one namespace or in all, as one version shows them."""
+    def forget_history(self) -> None:
+        """Forget what objects were like before."""
+        self.oldest = len(self.history)
+
+    def select(
+        self, resource: Resource, namespace: str = "", version: int | None = None
+    ) -> list[Body]:
+        """The objects of one kind, in one namespace or in all, as one version shows them.
+
+        Args:
+            resource: The kind, and its version.
+            namespace: The namespace; empty for all.
+            version: As of which version of the store; by default as they are now.
+        """
+        objects = self._objects
+        if version is not None and version < len(self.history):
+            objects = {}
+            for event in self.history[:version]:
+                metadata = event.body["object"]["metadata"]
+                key = event.resource, event.namespace, metadata["name"]
+                objects[key] = event.body["object"]
+                if event.body["type"] == "DELETED":
+                    del objects[key]
         found = [
-            key
-            for key in self._objects
-            if key[0] == resource.stored_as and namespace in ("", key[1])
+            key for key in objects if key[0] == resource.stored_as and namespace in ("", key[1])
         ]
-        return [resource.view(self._objects[key]) for key in sorted(found)]
+        return [resource.view(objects[key]) for key in sorted(found)]
 
     def definition_of(self, resource: Resource) -> Body | None:
         """How a resource is defined; none if it is built in, or gone."""
@@ -123,8 +146,10 @@ class Store:
         return spec
 
     def _resources(self) -> list[Resource]:
-        versions = chain.from_iterable(map(defined, self.select(DEFINITIONS)))
-        return [*BUILT_IN, *(version for version in versions if version.served)]
+        if not self._served:
+            versions = chain.from_iterable(map(defined, self.select(DEFINITIONS)))
+            self._served = [*BUILT_IN, *(version for version in versions if version.served)]
+        return self._served
 
     # Reading.
 
@@ -134,13 +159,22 @@ class Store:
         except KeyError:
             raise target.not_found() from None
 
-    def _list(self, target: Target) -> Body:
-        return {
-            "apiVersion": target.resource.api_version,
-            "kind": f"{target.resource.kind}List",
-            "metadata": {"resourceVersion": str(len(self.history)), "continue": ""},
-            "items": self.select(target.resource, target.namespace),
-        }
+    def _list(self, target: Target, request: Request) -> Body:
+        resource = target.resource
+        selected = selection(request.query, selectable(resource))
+        page = asked_page(request.query, self.oldest)
+        present = self.select(resource, target.namespace, page.version)
+        matching = [o for o in present if selected.has(o) and _key_in(target, o) > page.after]
+        items = matching[: page.limit or None]
+        version = len(self.history) if page.version is None else page.version
+        metadata: Body = {"resourceVersion": str(version), "continue": ""}
+        if len(items) < len(matching):
+            metadata["continue"] = page.continued(_key_in(target, items[-1]), version)
+            if selected.is_all:
+                metadata["remainingItemCount"] = len(matching) - len(items)
+        kind = f"{resource.kind}List"
+        listed = {"apiVersion": resource.api_version, "kind": kind, "metadata": metadata}
+        return {**listed, "items": items}
 
     # Writing.
 
@@ -239,6 +273,15 @@ class Store:
             self._delete_all_of(target)
         return new
 
+    def _delete_selected(self, target: Target, request: Request) -> Body:
+        """Delete all objects of a collection that are selected; the answer is what they were."""
+        options = delete_options(request)
+        listed = self._list(target, request)
+        for body in listed["items"]:
+            one = Target(target.resource, target.namespace, body["metadata"]["name"])
+            self._delete(one, options)
+        return listed
+
     def _delete_all_of(self, definition: Target) -> None:
         """A definition takes all its objects with it, and waits for their finalizers."""
         resource = defined(self._get(definition))[0]
@@ -262,7 +305,8 @@ class Store:
 
     def _remove(self, target: Target) -> None:
         # Watchers are told the last state that was stored, with the version of the deletion.
-        self._record(target, "DELETED", self._objects.pop(target.key))
+        self._record(target, "DELETED", self._objects[target.key])
+        del self._objects[target.key]
         self._finish(Target(DEFINITIONS, "", target.resource.qualified), target.resource)
 
     # Remembering.
@@ -274,43 +318,22 @@ class Store:
 
     def _record(self, target: Target, change: str, body: Body) -> Body:
         version = len(self.history) + 1
+        before = self._objects.get(target.key)
         body = {**body, "metadata": {**body["metadata"], "resourceVersion": str(version)}}
         event = {"type": change, "object": body}
         kind = target.resource.stored_as
-        self.history.append(Event(version, kind, target.namespace, event))
+        self.history.append(Event(version, kind, target.namespace, event, before))
+        if target.resource == DEFINITIONS:
+            self._served = []
         return body
 
 
-class Watch:
-    """What changes in one collection, from a version on: none is all that is there, and then on."""
-
-    def __init__(self, store: Store, target: Target, since: int) -> None:
-        self._store = store
-        self._resource = target.resource
-        self._namespace = target.namespace
-        self._initial: list[Body] = []
-        self._seen = since
-        self._spec = store.definition_of(self._resource)
-        if not since:
-            present = store.select(target.resource, target.namespace)
-            self._initial = [{"type": "ADDED", "object": body} for body in present]
-            self._seen = len(store.history)
-
-    @property
-    def is_over(self) -> bool:
-        """Whether the resource is defined otherwise by now: then clients have to look anew."""
-        return self._store.definition_of(self._resource) != self._spec
-
-    def news(self) -> list[Body]:
-        """What has happened since the last call."""
-        news, self._initial = self._initial, []
-        for event in self._store.history[self._seen :]:
-            here = self._namespace in ("", event.namespace)
-            if event.resource == self._resource.stored_as and here:
-                seen = self._resource.view(event.body["object"])
-                news.append({**event.body, "object": seen})
-            self._seen = event.version
-        return news
+def _key_in(target: Target, body: Body) -> str:
+    """What the objects of a list are ordered by, and told apart."""
+    metadata = body["metadata"]
+    if target.namespace or not target.resource.namespaced:
+        return str(metadata["name"])
+    return f"{metadata['namespace']}/{metadata['name']}"
 
 
 def _not_allowed(request: Request) -> ApiError:

@@ -156,10 +156,11 @@ class Api:
         body: object = None,
         *,
         content_type: str = "application/json",
+        accept: str = "*/*",
         **query: Any,
     ) -> httpx.Response:
         content = body if isinstance(body, bytes) else b"" if body is None else _json(body)
-        headers = {"Content-Type": content_type} if content else {}
+        headers = {"Accept": accept, **({"Content-Type": content_type} if content else {})}
         return self.client.request(method, path, content=content, headers=headers, params=query)
 
     def get(self, path: str, **query: Any) -> httpx.Response:
@@ -280,6 +281,8 @@ class Server(Protocol):
         other_versions: Sequence[str] = (),
     ) -> None: ...
 
+    def forget_history(self) -> None: ...
+
 
 def client_of(server: Server) -> Api:
     """A client of either server: only the real one asks who it is."""
@@ -358,6 +361,13 @@ class KubeApiServer:
             self.stop()
             if not left:
                 raise RuntimeError(f"kube-apiserver: {self._log('kube-apiserver')}")
+
+    def forget_history(self) -> None:
+        """Have etcd forget what objects were like before, as it does by itself after minutes."""
+        with contextlib.closing(Api(f"http://127.0.0.1:{self._etcd_port}")) as etcd:
+            read = etcd.create("/v3/kv/range", {"key": "AA=="}).raise_for_status().json()
+            compaction = {"revision": read["header"]["revision"], "physical": True}
+            etcd.create("/v3/kv/compaction", compaction).raise_for_status()
 
     def _start_etcd(self) -> None:
         for left in reversed(range(5)):
