@@ -52,8 +52,9 @@ docs: install  ## the site, in docs/_build/html: no warning, and no link that le
 matrix: install  ## run the tests on each Kopf and each Python that the machine has
 	$(BIN)/nox $(ARGS)
 
-chaos: install  ## operators killed at random on a real API server; ARGS="--seconds 60 --seed 1"
+chaos: install  ## operators killed on a real API server, and random lives; ARGS="--seconds 60" LIVES="--lives 100"
 	$(BIN)/python -m tests.chaos $(ARGS)
+	$(BIN)/python -m tests.chaos.lives $(LIVES)
 
 bench: install  ## measure on a real API server, and write the figures and pictures of the docs
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -320,7 +320,7 @@ class KubeApiServer:
         try:
             self._start_etcd()
             self.start()
-            self.kubeconfig.write_text(_kubeconfig(self.url, self.token))
+            self.kubeconfig.write_text(kubeconfig_of(self.url, self.token))
         except BaseException:
             self.close()
             raise
@@ -494,7 +494,7 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _kubeconfig(url: str, token: str) -> str:
+def kubeconfig_of(url: str, token: str) -> str:
     config = {
         "apiVersion": "v1",
         "kind": "Config",
