@@ -62,9 +62,16 @@ _LATER = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    """What an operator at work does not need is imported when it is asked for: most never do."""
-    if name in _LATER:
-        module = importlib.import_module(f".{_LATER[name]}", __name__)
-        return getattr(module, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if not TYPE_CHECKING:  # or every misspelt name would be there to a type checker
+
+    def __getattr__(name: str) -> Any:
+        """What an operator at work does not need is imported when it is asked for."""
+        if name in _LATER:
+            module = importlib.import_module(f".{_LATER[name]}", __name__)
+            return getattr(module, name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """What is promised, and what Python sets: for completion in a shell."""
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})

@@ -3,15 +3,15 @@
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeAlias, overload
 
 import kopf
 
 from ._errors import ConfigurationError
 from ._finalizers import Finalizers, dedicated_names, listed
+from ._handlers import FinalizerArg
 from ._kopf import settings_in_force
 from ._names import OperatorIdentity, Rollout
-from ._on import FinalizerArg
 from ._unset import LEFT_OUT, LeftOut
 
 
@@ -30,6 +30,39 @@ class _Operator:
 _configured: dict[kopf.OperatorRegistry, _Operator] = {}
 
 
+# A list of names, and not one name, which is an iterable of strings too.
+Names: TypeAlias = list[str] | tuple[str, ...] | set[str] | frozenset[str]
+
+
+@overload
+def configure(
+    domain: str,
+    operator: str,
+    *,
+    finalizer: LeftOut | None = LEFT_OUT,
+    registry: kopf.OperatorRegistry | None = None,
+    storages: bool = True,
+    former: Names = (),
+    former_dedicated: Mapping[str, Names] | None = None,
+    rollout: Rollout = "switch",
+    former_storage_prefix: str | LeftOut | None = LEFT_OUT,
+    former_is_shared: bool = False,
+    settings: kopf.OperatorSettings | None = None,
+) -> Finalizers: ...
+@overload
+def configure(
+    *,
+    finalizer: str,
+    name: str | None = None,
+    registry: kopf.OperatorRegistry | None = None,
+    storages: bool = True,
+    former: Names = (),
+    former_dedicated: Mapping[str, Names] | None = None,
+    rollout: Rollout = "switch",
+    former_storage_prefix: str | LeftOut | None = LEFT_OUT,
+    former_is_shared: bool = False,
+    settings: kopf.OperatorSettings | None = None,
+) -> Finalizers: ...
 def configure(
     domain: str | None = None,
     operator: str | None = None,

@@ -19,6 +19,7 @@ from ._settings import KOPF_FINALIZER, KOPF_PREFIX, DefaultMarker, Unchanged, ap
 from ._unset import LEFT_OUT, LeftOut
 
 if TYPE_CHECKING:
+    from ._dedicated.uses import Use
     from ._description import Description
     from ._inventory import InventoryEntry
 
@@ -143,11 +144,14 @@ class Finalizers:
         self._selection = Selection(self.describe)
         self._mover: HandledResources | None = None
         self._is_applied = False
+        # The handlers for which Kopf puts the operator's own finalizer on.
+        self._guarded: list[Use] = []
         self.on = On(
             identity,
             self._dedicated,
             watches_only=watches_only,
             registry=registry,
+            guarded=self._guarded,
             declared=self._declared,
         )
 
@@ -346,7 +350,7 @@ class Finalizers:
 
         former = {self.name: self.former}
         return inventory_of(
-            self.on.guarded, self._dedicated.uses, former | self._dedicated.former_names
+            self._guarded, self._dedicated.uses, former | self._dedicated.former_names
         )
 
     def _watch(self, patch: kopf.Patch) -> None:

@@ -18,7 +18,7 @@ Three rules meet here, and a name that breaks one is refused, never shortened or
 import json
 import re
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Literal, Self, TypeAlias
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
 
@@ -246,7 +246,7 @@ class OperatorIdentity(BaseModel):
     """
 
     # Built when it is first used: a third of what importing the library would take otherwise.
-    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     domain: OrganisationDomain
     """The organisation's domain.

@@ -5,12 +5,11 @@ as it is. `finalizer=` is the one argument more: left out, the handler is guarde
 a purpose or a full name gives it a dedicated finalizer; `None` says that it needs none.
 """
 
-import enum
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import FunctionType, MethodType
-from typing import Any, Protocol, TypeAlias, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import kopf
 from typing_extensions import Unpack
@@ -19,95 +18,28 @@ from ._dedicated.dedicated import DedicatedFinalizers
 from ._dedicated.filters import FILTERS, Filters
 from ._dedicated.uses import Use
 from ._errors import ConfigurationError
+from ._handlers import (
+    ChangingDecorator,
+    DaemonDecorator,
+    DaemonOptions,
+    DeleteOptions,
+    EventDecorator,
+    EventOptions,
+    FinalizerArg,
+    HandlerOptions,
+    ResourceArg,
+    ResumeOptions,
+    SelectorOptions,
+    StoppingArg,
+    TimerDecorator,
+    TimerOptions,
+    UpdateOptions,
+)
 from ._names import OperatorIdentity
 from ._resources import Selector
-from ._unset import LEFT_OUT, LeftOut
+from ._unset import LEFT_OUT
 
 HandlerT = TypeVar("HandlerT", bound=Callable[..., Any])
-
-
-class Decorator(Protocol):
-    """What each of the decorators returns: the function comes back as it was, with its type."""
-
-    def __call__(self, fn: HandlerT, /) -> HandlerT:
-        """Register the function and return it."""
-
-
-ResourceArg: TypeAlias = str | enum.Enum | Callable[[kopf.Resource], bool] | None
-MetaFilter: TypeAlias = Mapping[str, str | enum.Enum | Callable[..., bool]] | None
-FinalizerArg: TypeAlias = str | LeftOut | None
-
-
-class SelectorOptions(TypedDict, total=False):
-    """The resource, by keyword."""
-
-    group: str | None
-    version: str | None
-    kind: str | None
-    plural: str | None
-    singular: str | None
-    shortcut: str | None
-    category: str | None
-
-
-class EventOptions(SelectorOptions, total=False):
-    """What `kopf.on.event` takes."""
-
-    id: str | None
-    param: Any
-    labels: MetaFilter
-    annotations: MetaFilter
-    when: Callable[..., bool] | None
-    field: str | tuple[str, ...] | list[str] | None
-    value: Any
-    registry: kopf.OperatorRegistry | None
-
-
-class HandlerOptions(EventOptions, total=False):
-    """What `kopf.on.create` takes, and with more the other handlers that Kopf tries again."""
-
-    errors: kopf.ErrorsMode | None
-    timeout: float | None
-    retries: int | None
-    backoff: float | None
-
-
-class ResumeOptions(HandlerOptions, total=False):
-    """What `kopf.on.resume` takes."""
-
-    deleted: bool | None
-
-
-class UpdateOptions(HandlerOptions, total=False):
-    """What `kopf.on.update` and `kopf.on.field` take."""
-
-    old: Any
-    new: Any
-
-
-class DeleteOptions(HandlerOptions, total=False):
-    """What `kopf.on.delete` takes."""
-
-    optional: bool | None
-
-
-class DaemonOptions(HandlerOptions, total=False):
-    """What `kopf.daemon` takes."""
-
-    initial_delay: float | Callable[..., float] | None
-    cancellation_backoff: float | None
-    cancellation_timeout: float | None
-    cancellation_polling: float | None
-
-
-class TimerOptions(HandlerOptions, total=False):
-    """What `kopf.timer` takes."""
-
-    interval: float | None
-    initial_delay: float | Callable[..., float] | None
-    sharp: bool | None
-    idle: float | None
-
 
 _SELECTOR_OPTIONS = frozenset(SelectorOptions.__annotations__)
 _STOPPED_BY_FINALIZER = frozenset({"daemon", "timer"})
@@ -123,6 +55,7 @@ class On:
         *,
         watches_only: bool,
         registry: kopf.OperatorRegistry | None,
+        guarded: list[Use],
         declared: Callable[[], None],
     ) -> None:
         self._identity = identity
@@ -130,8 +63,7 @@ class On:
         self._dedicated = dedicated
         self._watches_only = watches_only
         self._registry = registry
-        # The handlers for which Kopf puts the operator's own finalizer on, and those guarded by it.
-        self.guarded = list[Use]()
+        self._guarded = guarded
         # All cleanups, under the finalizers that they are given.
         self._cleanups = list[Use]()
 
@@ -144,7 +76,7 @@ class On:
         *,
         finalizer: FinalizerArg = LEFT_OUT,
         **options: Unpack[HandlerOptions],
-    ) -> Decorator:
+    ) -> ChangingDecorator:
         """`kopf.on.create`, with a finalizer.
 
         With `finalizer="purpose"`, the dedicated finalizer is on the object before the handler
@@ -170,7 +102,7 @@ class On:
         *,
         finalizer: FinalizerArg = LEFT_OUT,
         **options: Unpack[ResumeOptions],
-    ) -> Decorator:
+    ) -> ChangingDecorator:
         """`kopf.on.resume`, with a finalizer, as in `create`.
 
         With `deleted=True` the handler is also called for objects that are being deleted; to those
@@ -194,7 +126,7 @@ class On:
         *,
         finalizer: FinalizerArg = LEFT_OUT,
         **options: Unpack[UpdateOptions],
-    ) -> Decorator:
+    ) -> ChangingDecorator:
         """`kopf.on.update`, with a finalizer, as in `create`.
 
         The finalizer is on every object that matches the filters but for `old=` and `new=`: a
@@ -219,7 +151,7 @@ class On:
         finalizer: FinalizerArg = LEFT_OUT,
         leaves: str | None = None,
         **options: Unpack[DeleteOptions],
-    ) -> Decorator:
+    ) -> ChangingDecorator:
         """`kopf.on.delete`, with a finalizer: a cleanup.
 
         Left out, the operator's own finalizer guards it, as in Kopf. With `finalizer="purpose"` the
@@ -270,7 +202,7 @@ class On:
         *,
         finalizer: FinalizerArg = LEFT_OUT,
         **options: Unpack[UpdateOptions],
-    ) -> Decorator:
+    ) -> ChangingDecorator:
         """`kopf.on.field`, with a finalizer, as in `update`.
 
         The finalizer is on every object that has the field.
@@ -296,7 +228,7 @@ class On:
         *,
         finalizer: FinalizerArg = LEFT_OUT,
         **options: Unpack[EventOptions],
-    ) -> Decorator:
+    ) -> EventDecorator:
         """`kopf.on.event`, with a finalizer.
 
         With `finalizer="purpose"` the dedicated finalizer is put on every object that matches, and
@@ -318,9 +250,9 @@ class On:
         arg3: ResourceArg = None,
         /,
         *,
-        finalizer: FinalizerArg = LEFT_OUT,
+        finalizer: StoppingArg = LEFT_OUT,
         **options: Unpack[DaemonOptions],
-    ) -> Decorator:
+    ) -> DaemonDecorator:
         """`kopf.daemon`, with a finalizer.
 
         Kopf stops a daemon through the operator's own finalizer, which is always there. With
@@ -343,9 +275,9 @@ class On:
         arg3: ResourceArg = None,
         /,
         *,
-        finalizer: FinalizerArg = LEFT_OUT,
+        finalizer: StoppingArg = LEFT_OUT,
         **options: Unpack[TimerOptions],
-    ) -> Decorator:
+    ) -> TimerDecorator:
         """`kopf.timer`, with a finalizer, as in `daemon`.
 
         Raises:
@@ -365,7 +297,7 @@ class On:
         given: Mapping[str, Any],
         *,
         leaves: str | None = None,
-    ) -> Decorator:
+    ) -> Callable[[HandlerT], HandlerT]:
         options = dict(given)
         if options.get("registry") is None:
             options["registry"] = self._registry or kopf.get_default_registry()
@@ -390,7 +322,7 @@ class On:
                 leaves=leaves,
             )
             if _needs_kopf(kind, options):
-                self.guarded.append(own)
+                self._guarded.append(own)
             if kind == "delete":
                 self._refuse_shared_id(replace(own, finalizer=dedicated or ""))
             if dedicated is not None:
@@ -423,8 +355,8 @@ class On:
 
     def _registering(
         self, kind: str, args: tuple[ResourceArg, ...], options: Mapping[str, Any]
-    ) -> Decorator:
-        decorator: Decorator = getattr(kopf.on, kind)(*args, **options)
+    ) -> Callable[[HandlerT], HandlerT]:
+        decorator: Callable[[HandlerT], HandlerT] = getattr(kopf.on, kind)(*args, **options)
         return decorator
 
     def _check(self, kind: str, finalizer: FinalizerArg, options: Mapping[str, Any]) -> None:
@@ -471,13 +403,15 @@ def _field_suffix(field: str | tuple[str, ...] | list[str] | None) -> list[str]:
     return [field if isinstance(field, str) else ".".join(field)] if field else []
 
 
-def __getattr__(name: str) -> Any:
-    """Tell whoever looks for a decorator here, as in `kopf.on`, where it is."""
-    told = f"module {__name__!r} has no attribute {name!r}"
-    if name in vars(On):
-        told += (
-            ": the decorators belong to one operator. Write finalizers ="
-            ' kopf_finalizers.configure(domain="mycompany.com", operator="db-operator"), and then'
-            f" @finalizers.on.{name}(...)."
-        )
-    raise AttributeError(told)
+if not TYPE_CHECKING:  # or every name would be there to a type checker
+
+    def __getattr__(name: str) -> Any:
+        """Tell whoever looks for a decorator here, as in `kopf.on`, where it is."""
+        told = f"module {__name__!r} has no attribute {name!r}"
+        if name in vars(On):
+            told += (
+                ": the decorators belong to one operator. Write finalizers ="
+                ' kopf_finalizers.configure(domain="mycompany.com", operator="db-operator"), and'
+                f" then @finalizers.on.{name}(...)."
+            )
+        raise AttributeError(told)

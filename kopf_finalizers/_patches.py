@@ -10,7 +10,7 @@ the freshest body and calls again after a conflict. For any other client it is p
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, overload
 
 import kopf
 
@@ -85,6 +85,14 @@ def remove_finalizer(patch: kopf.Patch, name: str) -> None:
     append(patch, RemoveFinalizer(check_finalizer(name), patch))
 
 
+@overload
+def json_patch(
+    body: Mapping[str, Any], *, add: str, remove: str | None = None
+) -> list[dict[str, Any]]: ...
+@overload
+def json_patch(
+    body: Mapping[str, Any], *, add: str | None = None, remove: str
+) -> list[dict[str, Any]]: ...
 def json_patch(
     body: Mapping[str, Any], *, add: str | None = None, remove: str | None = None
 ) -> list[dict[str, Any]]:
@@ -150,6 +158,14 @@ def json_patch(
     return operations
 
 
+@overload
+def merge_patch(
+    body: Mapping[str, Any], *, add: str, remove: str | None = None
+) -> dict[str, Any]: ...
+@overload
+def merge_patch(
+    body: Mapping[str, Any], *, add: str | None = None, remove: str
+) -> dict[str, Any]: ...
 def merge_patch(
     body: Mapping[str, Any], *, add: str | None = None, remove: str | None = None
 ) -> dict[str, Any]:

@@ -3,10 +3,8 @@
 import ast
 import contextlib
 import doctest
-import re
 import subprocess
 import sys
-import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,14 +16,11 @@ import kopf_finalizers
 from kopf_finalizers import instrumentation
 from kopf_finalizers.testing import ApiServer
 
+from ..support.documents import PAGES, ROOT, begins_a_file, code_of
 from ..support.operators import OperatorProcess
 from ..support.servers import Resource, client_of, wait_until
 
-ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))]
 MODULES = sorted(ROOT.glob("kopf_finalizers/**/*.py"))
-
-_BLOCK = re.compile(r"^( *)```python\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture(autouse=True)
@@ -37,13 +32,6 @@ def default_registry() -> Iterator[None]:
     kopf.set_default_registry(before)
     for hook in instrumentation.get_hooks():
         instrumentation.remove_hook(hook)
-
-
-def code_of(page: Path) -> Iterator[tuple[int, str]]:
-    """The Python blocks of a page, each with its line."""
-    text = page.read_text()
-    for block in _BLOCK.finditer(text):
-        yield text.count("\n", 0, block.start(2)), textwrap.dedent(block.group(2))
 
 
 def docstrings() -> Iterator[tuple[str, Path, int, str]]:
@@ -70,7 +58,7 @@ def test_the_code_of_a_page_runs(page: Path) -> None:
     """A block that begins with an import is a new file; the others go on from the one before."""
     namespace: dict[str, Any] = {}
     for line, code in code_of(page):
-        if code.startswith(("import ", "from ")):
+        if begins_a_file(code):
             namespace = {"__name__": page.stem}
             kopf.set_default_registry(kopf.OperatorRegistry())
         exec(compile("\n" * line + code, page, "exec"), namespace)

@@ -3,6 +3,7 @@
 Decorated functions keep their types, whatever decorates them; everything public has one.
 """
 
+import datetime
 from collections.abc import Callable, Mapping
 from typing import Any, assert_type
 
@@ -65,6 +66,10 @@ assert_type(configure(finalizer="mycompany.com/db"), Finalizers)
 assert_type(configure(domain="mycompany.com", operator="db", finalizer=None), Finalizers)
 assert_type(kopf_finalizers.configure("a.io", "b", registry=kopf.OperatorRegistry()), Finalizers)
 assert_type(configure("mycompany.com", "db", storages=False), Finalizers)
+assert_type(configure("a.io", "b", settings=kopf.OperatorSettings()), Finalizers)
+assert_type(
+    configure("a.io", "b", former=["a.io/c"], former_dedicated={"x": ("a.io/y",)}), Finalizers
+)
 
 # Finalizers
 
@@ -120,6 +125,10 @@ def watch_fn(event: Mapping[str, Any], **_: Any) -> None: ...
 def watch_all(**_: Any) -> None: ...
 
 
+def at_first(name: str, **_: Any) -> float:
+    return len(name) / 2
+
+
 @finalizers.on.daemon("myresources", cancellation_timeout=3, initial_delay=1.5)
 async def daemon_fn(stopped: kopf.DaemonStopped, **_: Any) -> None: ...
 
@@ -132,6 +141,26 @@ def timer_fn(**_: Any) -> float:
 assert_type(timer_fn(), float)
 
 
+@finalizers.on.timer("myresources", interval=60, initial_delay=at_first)
+def counting(param: int, retry: int, started: datetime.datetime, **_: Any) -> int:
+    return param + retry
+
+
+assert_type(counting(1, 2, datetime.datetime.now()), int)
+
+
+@finalizers.on.update("myresources", field="spec.size", value=3, old=None, new=kopf.PRESENT)
+@finalizers.on.create("myresources", field="spec.sizes", value=[1, 2], when=kopf.not_(only_big))
+@finalizers.on.resume(
+    "myresources", field="spec.tags", value={"a": "b"}, when=kopf.all_([only_big])
+)
+def field_fn(old: list[int], new: list[int], diff: kopf.Diff, reason: str, **_: Any) -> None: ...
+
+
+def is_d(value: Any, **_: Any) -> bool:
+    return bool(value == "d")
+
+
 @finalizers.on.delete(
     group="mygroup",
     version="v1",
@@ -140,17 +169,16 @@ assert_type(timer_fn(), float)
     optional=False,
     errors=kopf.ErrorsMode.PERMANENT,
     timeout=3.5,
-    annotations={"a": "b", "c": lambda value, **_: value == "d"},
+    annotations={"a": "b", "c": is_d},
     field="spec.size",
-    value=3,
+    value=is_d,
     registry=kopf.OperatorRegistry(),
 )
 @kopf.on.resume("myresources")
 def with_everything(**_: Any) -> None: ...
 
 
-class Operator:
-    @finalizers.on.delete("myresources", finalizer="method")
+class Methods:
     def method(self, name: str, **_: Any) -> str:
         return name
 
@@ -160,9 +188,8 @@ class Operator:
         return name
 
 
-assert_type(Operator().method("t"), str)
-assert_type(Operator.static("t"), str)
-assert_type(finalizers.on.create("myresources", finalizer="m")(Operator().method)("t"), str)
+assert_type(Methods.static("t"), str)
+assert_type(finalizers.on.create("myresources", finalizer="m")(Methods().method)("t"), str)
 
 # Changes
 
