@@ -14,11 +14,7 @@ finalizer is touched by anyone but its owner, no cleanup is skipped, no object i
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from ._configure import configure
 from ._errors import ConfigurationError
-from ._finalizers import Finalizers
-from ._names import FinalizerName, OperatorIdentity, OperatorName, OrganisationDomain, Purpose
-from ._patches import add_finalizer, has_finalizer, json_patch, merge_patch, remove_finalizer
 
 if TYPE_CHECKING:
     from ._clients.ensure import (
@@ -27,8 +23,12 @@ if TYPE_CHECKING:
         ensure_finalizer,
         release_finalizer,
     )
+    from ._configure import configure
     from ._description import Description
+    from ._finalizers import Finalizers
     from ._inventory import InventoryEntry
+    from ._names import FinalizerName, OperatorIdentity, OperatorName, OrganisationDomain, Purpose
+    from ._patches import add_finalizer, has_finalizer, json_patch, merge_patch, remove_finalizer
 
 __all__ = [
     "ConfigurationError",
@@ -52,24 +52,39 @@ __all__ = [
     "remove_finalizer",
 ]
 
-_LATER = {
+# Where each name is. An operator does not wait for what it never uses, and the commands for people
+# on call need neither Kopf nor what it imports.
+_PLACES = {
     "Description": "_description",
+    "FinalizerName": "_names",
     "FinalizerOutcome": "_clients.ensure",
+    "Finalizers": "_finalizers",
     "InventoryEntry": "_inventory",
+    "OperatorIdentity": "_names",
+    "OperatorName": "_names",
+    "OrganisationDomain": "_names",
+    "Purpose": "_names",
+    "add_finalizer": "_patches",
     "apply_configuration": "_clients.ensure",
+    "configure": "_configure",
     "ensure_finalizer": "_clients.ensure",
+    "has_finalizer": "_patches",
+    "json_patch": "_patches",
+    "merge_patch": "_patches",
     "release_finalizer": "_clients.ensure",
+    "remove_finalizer": "_patches",
 }
 
 
 if not TYPE_CHECKING:  # or every misspelt name would be there to a type checker
 
     def __getattr__(name: str) -> Any:
-        """What an operator at work does not need is imported when it is asked for."""
-        if name in _LATER:
-            module = importlib.import_module(f".{_LATER[name]}", __name__)
-            return getattr(module, name)
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        """What is public is imported when it is first asked for."""
+        if name not in _PLACES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        found = getattr(importlib.import_module(f".{_PLACES[name]}", __name__), name)
+        globals()[name] = found
+        return found
 
 
 def __dir__() -> list[str]:
