@@ -11,7 +11,7 @@ from ._dedicated.dedicated import DedicatedFinalizers
 from ._errors import ConfigurationError
 from ._kopf import body_of
 from ._names import OperatorIdentity, Rollout
-from ._on import On
+from ._on import On, ResourceArg
 from ._patches import remove_finalizer
 from ._resources import HandledResources, Selector
 from ._selection import Selection
@@ -21,7 +21,7 @@ from ._unset import LEFT_OUT, LeftOut
 if TYPE_CHECKING:
     from ._dedicated.uses import Use
     from ._description import Description
-    from ._inventory import InventoryEntry
+    from ._inventory import ByHand, InventoryEntry
 
 
 class Finalizers:
@@ -101,6 +101,7 @@ class Finalizers:
         self.watches_only = watches_only
         self._registry = registry
         self._rollout = rollout
+        self._by_hand: list[ByHand] = []
         former = listed("former", former)
         dedicated: dict[str, tuple[str, ...]] = {}
         self._rename = None
@@ -306,6 +307,52 @@ class Finalizers:
         for name in self._finalizer(purpose).names:
             remove_finalizer(patch, name)
 
+    def declare(
+        self,
+        purpose: str,
+        *resource: ResourceArg,
+        waits_for: str = "a handler to take it off",
+        why: str | None = None,
+        leaves: str | None = None,
+    ) -> str:
+        """Say which finalizer handlers put on by hand, with `add`: so that all who ask know it.
+
+        It changes nothing about any object. The finalizer is then in the `inventory` and in the
+        document, and `kopf-finalizers holders` and `uninstall` know it for one that is in use.
+
+        Args:
+            purpose: The purpose, or a full name, as `add` takes it.
+            resource: The objects that may carry it, as decorators take it.
+            waits_for: What must happen before a handler takes it off an object being deleted.
+            why: What it is for, in one sentence.
+            leaves: What stays behind when it is released by hand.
+
+        Returns:
+            The finalizer.
+
+        Raises:
+            ConfigurationError: As `name_for`.
+
+        Example:
+            >>> finalizers.declare(
+            ...     "snapshots",
+            ...     "mycompany.com",
+            ...     "v1",
+            ...     "databases",
+            ...     waits_for="the snapshot to end",
+            ... )
+            'mycompany.com/db-operator.snapshots'
+            >>> finalizers.inventory()[-1].waits_for
+            'the snapshot to end'
+        """
+        from ._inventory import ByHand
+
+        name = self.name_for(purpose)
+        declared = ByHand(name, Selector(resource, ()), waits_for, why, leaves)
+        if declared not in self._by_hand:
+            self._by_hand.append(declared)
+        return name
+
     def describe(self, body: Mapping[str, Any]) -> "Description":
         """Whose the finalizers of one object are, and whether it is stuck.
 
@@ -322,12 +369,10 @@ class Finalizers:
         """
         from ._description import describe
 
-        return describe(
-            body,
-            self.identity,
-            former=[*self.former, *self._dedicated.former],
-            dedicated=[use.finalizer for use in self._dedicated.uses],
-        )
+        dedicated = [use.finalizer for use in self._dedicated.uses]
+        dedicated += [one.finalizer for one in self._by_hand]
+        former = [*self.former, *self._dedicated.former]
+        return describe(body, self.identity, former=former, dedicated=dedicated)
 
     def inventory(self) -> "list[InventoryEntry]":
         """Every finalizer that the operator's handlers use: for its documentation.
@@ -335,7 +380,7 @@ class Finalizers:
         It is complete for dedicated finalizers. For the operator's own one it knows the handlers
         that were declared with this object's `on`. Those of `kopf.on.delete`, `kopf.on.daemon` and
         `kopf.on.timer` make Kopf put the same finalizer on their objects, and are not listed; nor
-        is what handlers put on by themselves, with `add`.
+        is what handlers put on by themselves, with `add`, unless it is said with `declare`.
 
         `kopf-finalizers document` prints it.
 
@@ -350,7 +395,10 @@ class Finalizers:
 
         former = {self.name: self.former}
         return inventory_of(
-            self._guarded, self._dedicated.uses, former | self._dedicated.former_names
+            self._guarded,
+            self._dedicated.uses,
+            former | self._dedicated.former_names,
+            self._by_hand,
         )
 
     def _watch(self, patch: kopf.Patch) -> None:

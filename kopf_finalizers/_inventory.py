@@ -6,7 +6,7 @@ shown as the handlers name it, in the notation of kubectl as far as that is poss
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
@@ -46,7 +46,8 @@ class InventoryEntry:
         resource: The objects that carry it, as kubectl names them: `databases.v1.mycompany.com`. In
             words where a handler selects its objects in a way that kubectl does not know.
         handler: The handler's id, as it stands in Kopf's logs; of a lambda without its folder.
-        decorator: What has declared it: `on.delete`, `on.daemon` and so on.
+            Empty where handlers put it on by hand.
+        decorator: What has declared it: `on.delete`, `on.daemon` and so on, or `declare`.
         waits_for: What must happen before the operator takes it off an object being deleted.
         release: A command that takes it off one object by hand, and nobody else's. It is for a
             POSIX shell, with NAME and NAMESPACE to be replaced. Where the list has changed in
@@ -90,22 +91,72 @@ class InventoryEntry:
     leaves: str | None = None
 
 
+@dataclass(frozen=True)
+class ByHand:
+    """A finalizer that handlers put on by themselves, as it was declared."""
+
+    finalizer: str
+    selector: Selector
+    waits_for: str
+    purpose: str | None = None
+    leaves: str | None = None
+
+
 def inventory_of(
-    own: Sequence[Use], dedicated: Sequence[Use], former: Mapping[str, Iterable[str]]
+    own: Sequence[Use],
+    dedicated: Sequence[Use],
+    former: Mapping[str, Iterable[str]],
+    by_hand: Sequence[ByHand] = (),
 ) -> list[InventoryEntry]:
-    """The entries of an operator: those of its own finalizer, and those of each dedicated one.
+    """The entries of an operator: of its own finalizer, of each dedicated one, of those by hand.
 
     Those of one finalizer stand together, and those of its former names after them.
     """
-    waits = [(use, [use]) for use in own]
-    waits += [(use, _cleanups_of(use, dedicated)) for use in dedicated]
+    waits = _waits_of(own, dedicated)
     entries = dict[InventoryEntry, None]()
     for name in dict.fromkeys(use.finalizer for use, _ in waits):
         for shown in (name, *former.get(name, ())):
             of = name if shown != name else None
             its = ((use, cleanups) for use, cleanups in waits if use.finalizer == name)
             entries.update((_entry(shown, use, those, former_of=of), None) for use, those in its)
+    for one in by_hand:
+        for shown in (one.finalizer, *former.get(one.finalizer, ())):
+            of = one.finalizer if shown != one.finalizer else None
+            entries[_entry_by_hand(shown, one, former_of=of)] = None
     return list(entries)
+
+
+def selected_entries(
+    own: Sequence[Use], dedicated: Sequence[Use], by_hand: Sequence[ByHand]
+) -> Iterator[tuple[Selector, str, InventoryEntry]]:
+    """The same under today's names, each with what it selects and the id of its handler."""
+    for use, cleanups in _waits_of(own, dedicated):
+        yield use.selector, use.handler_id, _entry(use.finalizer, use, cleanups, former_of=None)
+    for one in by_hand:
+        yield one.selector, "", _entry_by_hand(one.finalizer, one, former_of=None)
+
+
+def _waits_of(own: Sequence[Use], dedicated: Sequence[Use]) -> list[tuple[Use, list[Use]]]:
+    """What each use of a finalizer waits for."""
+    return [
+        *((use, [use]) for use in own),
+        *((use, _cleanups_of(use, dedicated)) for use in dedicated),
+    ]
+
+
+def _entry_by_hand(name: str, one: ByHand, *, former_of: str | None) -> InventoryEntry:
+    resource, is_known = _resource(one.selector)
+    return InventoryEntry(
+        name=name,
+        resource=resource,
+        handler="",
+        decorator="declare",
+        waits_for=one.waits_for,
+        release=release_command(name, resource if is_known else "RESOURCE"),
+        former_of=former_of,
+        purpose=one.purpose,
+        leaves=one.leaves,
+    )
 
 
 def _entry(

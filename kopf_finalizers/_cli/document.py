@@ -11,7 +11,8 @@ import click
 
 from .._finalizers import Finalizers
 from .._inventory import InventoryEntry, release_command
-from .loading import CommandError, finalizers_of
+from .errors import CommandError
+from .loading import finalizers_of
 
 
 @click.command()
@@ -104,7 +105,8 @@ def _table(entries: Iterable[InventoryEntry]) -> str:
     rows = [columns, ("---",) * len(columns)]
     for entry in entries:
         former = f", the former name of `{entry.former_of}`" if entry.former_of else ""
-        handler = f"`{entry.handler}` ({entry.decorator})"
+        by_hand = "handlers, by hand"
+        handler = f"`{entry.handler}` ({entry.decorator})" if entry.handler else by_hand
         words = (_cell(entry.purpose), entry.waits_for, handler, _cell(entry.leaves))
         rows.append((f"`{entry.name}`{former}", entry.resource, *words))
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
