@@ -21,7 +21,7 @@ install: .venv/installed  ## make .venv
 	@test -n "$(PYTHON)" || { echo "This needs Python 3.11 or newer: none of $(PYTHONS) is." >&2; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(PIP) install --constraint constraints.txt pip
-	$(PIP) install --constraint constraints.txt --editable '.[testing]' --group dev
+	$(PIP) install --constraint constraints.txt --editable '.[testing,cluster]' --group dev
 	@touch $@
 
 demo: install  ## two operators on one resource, without and with this library; ARGS="--kubeconfig PATH"

@@ -5,7 +5,7 @@ The tests are in `tests/contract/`. A new release of Kopf is this file's work.
 
 import functools
 import importlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, cast
 
 import kopf
@@ -52,10 +52,26 @@ def selects(args: tuple[Any, ...], options: Mapping[str, Any], resource: kopf.Re
 
     Only Kopf knows what each notation means, and there is no public way to ask it.
     """
+    return bool(_asking(args, options)._watching.has_handlers(resource))  # noqa: SLF001
+
+
+def selected_by(
+    args: tuple[Any, ...], options: Mapping[str, Any], resources: Collection[kopf.Resource]
+) -> Collection[kopf.Resource]:
+    """The resources that a decorator with these arguments is about, of those of a cluster.
+
+    Of several with one name, that of Kubernetes' core goes first; so one alone does not tell.
+    """
+    (handler,) = _asking(args, options)._watching.get_all_handlers()  # noqa: SLF001
+    selected: Collection[kopf.Resource] = handler.selector.select(resources)
+    return selected
+
+
+def _asking(args: tuple[Any, ...], options: Mapping[str, Any]) -> Any:
     registry = kopf.OperatorRegistry()
     event: Any = kopf.on.event
     event(*args, **options, registry=registry, id="selects")(_nothing)
-    return registry._watching.has_handlers(resource)  # noqa: SLF001
+    return registry
 
 
 def _nothing(**_: Any) -> None:  # pragma: no cover - never called

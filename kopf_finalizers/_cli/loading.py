@@ -10,18 +10,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import NoReturn
 
-import click
 import kopf
 
 from .._configure import configured_in
 from .._errors import ConfigurationError
 from .._finalizers import Finalizers
-
-
-class CommandError(click.ClickException):
-    """One line; the exit code is the one of wrong usage, since 1 means "out of date"."""
-
-    exit_code = 2
+from .errors import CommandError
 
 
 def finalizers_of(paths: tuple[str, ...], modules: tuple[str, ...], *, verbose: bool) -> Finalizers:

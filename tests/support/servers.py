@@ -1,6 +1,7 @@
 """A real kube-apiserver for the tests, and a small client that speaks to any API server."""
 
 import contextlib
+import importlib.util
 import json
 import os
 import secrets
@@ -12,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -303,6 +305,8 @@ class KubeApiServer:
         self._etcd: subprocess.Popen[bytes] | None = None
         self._apiserver: subprocess.Popen[bytes] | None = None
         self._etcd_port = self._port = 0
+        self._authority: Path | None = None
+        self.client_certificate: tuple[Path, Path] | None = None
 
     @property
     def url(self) -> str:
@@ -318,6 +322,9 @@ class KubeApiServer:
 
     def __enter__(self) -> Self:
         try:
+            self._authority = client_authority(self.folder)
+            if self._authority:
+                self.client_certificate = self.folder / "client.crt", self.folder / "client.key"
             self._start_etcd()
             self.start()
             self.kubeconfig.write_text(kubeconfig_of(self.url, self.token))
@@ -408,6 +415,7 @@ class KubeApiServer:
             f"--service-account-signing-key-file={key}",
             "--disable-admission-plugins=ServiceAccount",
             "--allow-privileged",
+            *([f"--client-ca-file={self._authority}"] if self._authority else []),
         )
 
     def _run(self, program: str, *arguments: str) -> subprocess.Popen[bytes]:
@@ -453,6 +461,42 @@ class KubeApiServer:
             for name in (version, *other_versions):
                 collection = f"/apis/{group}/{name}/{plural}"
                 wait_until(partial(_is_there, api.client, collection), what=collection)
+
+
+def client_authority(folder: Path) -> Path | None:
+    """Write an authority for clients, and an administrator's certificate; None without the tool."""
+    if importlib.util.find_spec("cryptography") is None:
+        return None
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import NameOID
+
+    now = datetime.now(UTC)
+    keys = [ec.generate_private_key(ec.SECP256R1()) for _ in range(2)]
+    authority = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "authority")])
+    admin = x509.Name([
+        x509.NameAttribute(NameOID.ORGANIZATION_NAME, "system:masters"),
+        x509.NameAttribute(NameOID.COMMON_NAME, "admin"),
+    ])  # fmt: skip
+    for name, subject, key in zip(("ca", "client"), (authority, admin), keys, strict=True):
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(authority)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - timedelta(hours=1))
+            .not_valid_after(now + timedelta(days=1))
+            .add_extension(x509.BasicConstraints(ca=name == "ca", path_length=None), critical=True)
+        )
+        signed = builder.sign(keys[0], hashes.SHA256())
+        pem = serialization.Encoding.PEM
+        (folder / f"{name}.crt").write_bytes(signed.public_bytes(pem))
+        (folder / f"{name}.key").write_bytes(
+            key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        )
+    return folder / "ca.crt"
 
 
 def _established(api: Api, path: str) -> bool:

@@ -1,0 +1,586 @@
+"""`kopf-finalizers holders`: who holds what, on an API server and in what kubectl has printed."""
+
+import contextlib
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+pytest.importorskip("kubernetes", reason="the extra cluster is not installed")
+
+from ..support.commands import DISCOVERY, kubeconfig, run, scripted, told
+from ..support.servers import Api, Body, KubeApiServer, Resource, Server, client_of, wait_until
+
+OURS = "mycompany.com/db-operator"
+BACKUPS = f"{OURS}.backups"
+THEIRS = "other.org/f"
+OPERATOR = """
+import kopf
+import kopf_finalizers
+
+finalizers = kopf_finalizers.configure("mycompany.com", "db-operator")
+finalizers.declare("snapshots", "things.v1.example.com", waits_for="the snapshot to end")
+
+@finalizers.on.delete("example.com", "v1", "things", finalizer="backups", leaves="the backups")
+def drop_backups(**_): ...
+
+@kopf.on.daemon("example.com", "v1", "things")
+def watch(**_): ...
+"""
+
+
+def made(api: Api, resource: Resource, name: str, *finalizers: str, **metadata: Any) -> None:
+    """An object that is alive."""
+    body = resource.body(name, finalizers=list(finalizers), **metadata)
+    api.create(resource.path, body).raise_for_status()
+
+
+def stuck(api: Api, resource: Resource, name: str, *finalizers: str, **metadata: Any) -> None:
+    """An object that is being deleted."""
+    made(api, resource, name, *finalizers, **metadata)
+    api.delete(resource.path_to(name)).raise_for_status()
+
+
+def record(**fields: Any) -> str:
+    """What Kopf keeps of a handler."""
+    return json.dumps({"started": "2026-01-01T00:00:00.000000", **fields})
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """The operator."""
+    path = tmp_path / "db_operator.py"
+    path.write_text(OPERATOR)
+    return path
+
+
+# All objects
+
+
+def test_the_objects_of_a_namespace_are_counted_by_finalizer(
+    server: Server, api: Api, resource: Resource
+) -> None:
+    """Those being deleted, and no others; and something held is the exit code 1."""
+    for name in "ab":
+        stuck(api, resource, name, OURS, BACKUPS)
+    stuck(api, resource, "c", THEIRS)
+    made(api, resource, "d", THEIRS)
+    result = run("holders", "-n", str(resource.namespace), on=server)
+    head, *rows = [line.split() for line in result.stdout.splitlines()]
+    assert head == ["FINALIZER", "HELD", "OLDEST", "RESOURCES"]
+    assert [[row[0], row[1], row[3]] for row in rows] == [
+        [OURS, "2", "things.example.com"],
+        [BACKUPS, "2", "things.example.com"],
+        [THEIRS, "1", "things.example.com"],
+    ]
+    assert result.exit_code == 1
+
+
+def test_a_duplicate_in_a_list_is_one_holder(server: Server, api: Api, resource: Resource) -> None:
+    """An API server keeps it twice, and it is one object that is held."""
+    stuck(api, resource, "a", OURS, OURS)
+    found = told(run("holders", "things", "-n", str(resource.namespace), "-o", "json", on=server))
+    assert [(one["name"], one["beingDeleted"]) for one in found["finalizers"]] == [(OURS, 1)]
+    one = told(run("holders", "things/a", "-n", str(resource.namespace), "-o", "json", on=server))
+    assert [each["name"] for each in one["objects"][0]["finalizers"]] == [OURS]
+
+
+def test_names_that_are_odd_are_counted_like_others(
+    server: Server, api: Api, resource: Resource
+) -> None:
+    """Without a domain, with upper case: whatever an API server takes."""
+    names = {"orphan", "my-finalizer", "other.org/MyFinalizer"}
+    stuck(api, resource, "a", *names)
+    found = told(run("holders", "-n", str(resource.namespace), "-o", "json", on=server))
+    assert {one["name"] for one in found["finalizers"]} == names
+
+
+def test_what_has_only_begun_can_be_left_out(server: Server, api: Api, resource: Resource) -> None:
+    """A deletion takes its time."""
+    stuck(api, resource, "a", OURS)
+    where = ["-n", str(resource.namespace)]
+    assert run("holders", *where, "--stuck-for", "1h30m", on=server).output == "Nothing is held.\n"
+    assert run("holders", *where, "--stuck-for", "1h30m", on=server).exit_code == 0
+    assert run("holders", *where, "--stuck-for", "0s", on=server).exit_code == 1
+    result = run("holders", "--stuck-for", "soon", on=server)
+    assert result.exit_code == 2
+    assert '"soon" is no span of time' in result.output
+
+
+def test_labels_tell_which_objects_are_meant(server: Server, api: Api, resource: Resource) -> None:
+    """As in kubectl."""
+    stuck(api, resource, "a", OURS, labels={"app": "db"})
+    where = ["things", "-n", str(resource.namespace), "-l"]
+    assert run("holders", *where, "app=db", on=server).exit_code == 1
+    assert run("holders", *where, "app=web", on=server).exit_code == 0
+
+
+def test_the_names_of_objects_can_be_given_to_another_command(
+    server: Server, api: Api, resource: Resource
+) -> None:
+    """With the namespace, where it was not given."""
+    stuck(api, resource, "a", OURS, THEIRS)
+    inside = str(resource.namespace)
+    result = run("holders", "things", "-n", inside, "-o", "name", on=server)
+    assert result.output == "things.example.com/a\n"
+    everywhere = run("holders", "things", "-A", "-o", "name", on=server).output
+    assert f"things.example.com/a --namespace {inside}\n" in everywhere
+
+
+def test_wide_names_the_object_that_is_held_longest(
+    server: Server, api: Api, resource: Resource
+) -> None:
+    """So that there is one to look at."""
+    stuck(api, resource, "a", OURS)
+    result = run("holders", "things", "-n", str(resource.namespace), "-o", "wide", on=server)
+    assert result.stdout.splitlines()[1].split()[-1] == f"things.example.com/{resource.namespace}/a"
+
+
+def test_n_and_a_contradict_each_other(server: Server) -> None:
+    """Nobody has to guess which one counts."""
+    result = run("holders", "-n", "shop", "-A", on=server)
+    assert result.exit_code == 2
+    assert "contradict each other" in result.output
+
+
+def test_a_large_list_comes_in_pages(
+    server: Server, api: Api, resource: Resource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And each object is counted once."""
+    monkeypatch.setattr("kopf_finalizers._cluster.listing.PAGE", 3)
+    for number in range(10):
+        stuck(api, resource, f"a{number}", OURS)
+    found = told(run("holders", "things", "-n", str(resource.namespace), "-o", "json", on=server))
+    assert found["finalizers"][0]["beingDeleted"] == 10
+
+
+# One object
+
+
+def test_one_object_is_shown_with_what_kopf_has_noted_on_it(
+    server: Server, api: Api, resource: Resource
+) -> None:
+    """How often each handler was tried, its last error, and when it is tried next."""
+    soon = (datetime.now(UTC) + timedelta(minutes=10)).isoformat()
+    annotations = {
+        "db-operator.mycompany.com/drop_backups": record(
+            purpose="delete", retries=3, delayed=soon, message="no\nconnection"
+        ),
+        "kopf.zalando.org/parent": record(
+            retries=1, success=False, failure=False, subrefs=["parent/sub"]
+        ),
+        "kopf.zalando.org/parent.sub": record(retries=7, failure=True, message="gone"),
+        "kopf.zalando.org/done": record(success=True, retries=1),
+        "any.example.com/fresh": record(),
+        "any.example.com/due": record(retries=1, delayed="2026-01-01T00:00:01"),
+        "any.example.com/last-handled-configuration": '{"spec": {}}',
+        "someone.example.com/note": '{"started": "by hand", "by": "me"}',
+    }
+    stuck(api, resource, "a", BACKUPS, THEIRS, annotations=annotations)
+    result = run("holders", "thing/a", "-n", str(resource.namespace), on=server)
+    assert result.exit_code == 1
+    first, *_ = result.stdout.splitlines()
+    assert first.startswith(f"things.example.com/a in {resource.namespace} is being deleted for ")
+    rows = {line.split()[0]: line.split() for line in result.stdout.splitlines() if line}
+    assert rows["drop_backups"][1:5] == ["delete", "3", "is", "tried"]
+    assert rows["drop_backups"][-2:] == ["no", "connection"]
+    assert rows["parent"][1:] == ["-", "1", "under", "way", "-", "-"]
+    assert rows["parent.sub"][1:] == ["-", "7", "given", "up", "-", "gone"]
+    assert "\n  parent.sub " in result.stdout
+    assert rows["done"][1:4] == ["-", "1", "succeeded"]
+    assert rows["fresh"][1:] == ["-", "0", "not", "tried", "yet", "-", "-"]
+    assert rows["due"][1:] == ["-", "1", "is", "due", "now", "-"]
+    assert "note" not in rows
+    assert (
+        f"{BACKUPS}\n  owner: the Kopf operator db-operator of mycompany.com, for backups, by its"
+        " records on the object\n"
+    ) in result.stdout
+
+
+def test_a_finalizer_of_which_nothing_is_known_is_shown_as_such(
+    server: Server, api: Api, resource: Resource
+) -> None:
+    """That it looks like a name of this library's says nothing."""
+    stuck(api, resource, "a", BACKUPS, "my-finalizer", "kopf.zalando.org/KopfFinalizerMarker")
+    text = run("holders", "things", "a", "-n", str(resource.namespace), on=server).stdout
+    assert f"{BACKUPS}\n  owner: not known; whom to ask: mycompany.com\n" in text
+    assert "my-finalizer\n  owner: not known; whom to ask: nobody, by its name\n" in text
+    assert "owner: some Kopf operator that has not chosen a name\n" in text
+
+
+@pytest.mark.parametrize("name", ["things", "thing", "Thing", "things.example.com",
+                                  "things.v1.example.com", "Thing.v1.example.com"])  # fmt: skip
+def test_a_resource_is_named_as_for_kubectl(
+    server: Server, api: Api, resource: Resource, name: str
+) -> None:
+    """By its plural, its singular, its kind; with its group, and with its version."""
+    made(api, resource, "a", OURS)
+    result = run("holders", f"{name}/a", "-n", str(resource.namespace), on=server)
+    assert result.exit_code == 0
+    assert result.stdout.startswith(f"things.example.com/a in {resource.namespace} is alive\n")
+
+
+def test_an_object_or_a_resource_that_is_not_there_is_an_error(
+    server: Server, resource: Resource
+) -> None:
+    """In the API server's words."""
+    result = run("holders", "things/nosuch", "-n", str(resource.namespace), on=server)
+    assert result.exit_code == 2
+    assert 'things.example.com "nosuch" not found' in result.output
+    result = run("holders", "nosuches/a", on=server)
+    assert result.exit_code == 2
+    assert result.output == 'Error: The cluster has no resource "nosuches".\n'
+
+
+@pytest.mark.parametrize("target", [["things/a", "b"], ["things/"], ["/a"], ["things/a/b"]])
+def test_what_names_no_object_is_wrong_usage(server: Server, target: list[str]) -> None:
+    """One way or the other, as for kubectl."""
+    result = run("holders", *target, on=server)
+    assert result.exit_code == 2
+    assert "RESOURCE/NAME" in result.output
+
+
+def test_a_namespace_says_where_to_look(server: Server, api: Api) -> None:
+    """It waits for what is in it, and its own list says nothing of that."""
+    api.create("/api/v1/namespaces", {"metadata": {"name": "going"}}).raise_for_status()
+    api.delete("/api/v1/namespaces/going").raise_for_status()
+    result = run("holders", "ns/going", on=server)
+    assert "no finalizer is on it\n" in result.stdout
+    assert "holders -n going\n" in result.stdout
+
+
+# An operator
+
+
+def test_the_names_of_an_operator_are_told_apart(
+    server: Server, api: Api, resource: Resource, file: Path
+) -> None:
+    """Served by a handler, an orphan, of the same domain, or somebody else's: on living objects."""
+    dropped, shard = f"{OURS}.dns", f"{OURS}-2"
+    made(api, resource, "alive", OURS, BACKUPS, dropped, f"{OURS}.snapshots", THEIRS)
+    stuck(api, resource, "held", BACKUPS, shard, THEIRS)
+    where = ["things", "-n", str(resource.namespace), "--operator", str(file)]
+    rows = {
+        one["name"]: (one["whose"], one["alive"], one["beingDeleted"])
+        for one in told(run("holders", *where, "-o", "json", on=server))["finalizers"]
+    }
+    assert rows == {
+        OURS: ("served", 1, 0),
+        BACKUPS: ("served", 1, 1),
+        f"{OURS}.snapshots": ("served", 1, 0),
+        dropped: ("orphan", 1, 0),
+        shard: ("same domain", 0, 1),
+        THEIRS: ("other", 0, 1),
+    }
+    result = run("holders", *where, "--only", "orphan", "-o", "name", on=server)
+    assert (result.exit_code, result.output) == (1, "things.example.com/alive\n")
+    head, *_ = run("holders", *where, on=server).stdout.splitlines()
+    assert head.split() == ["FINALIZER", "WHOSE", "ALIVE", "HELD", "OLDEST", "RESOURCES"]
+    text = run("holders", "things/alive", *where[1:], on=server).stdout
+    assert (
+        f"{OURS}\n  owner: {OURS}, which was asked about\n"
+        "  waits for: drop_backups to succeed, or to be given up\n"
+        "  waits for: watch, which Kopf's own decorators declare, to end\n"
+    ) in text
+    assert f"{dropped}\n  owner: {OURS}, but no handler of this release serves it here\n" in text
+    assert f"{OURS}.snapshots\n  owner: {OURS}, which was asked about\n" in text
+    assert "  waits for: the snapshot to end\n" in text
+
+
+def test_an_orphan_on_a_living_object_is_something_to_look_at(
+    server: Server, api: Api, resource: Resource, file: Path
+) -> None:
+    """It will hang when it is deleted; what handlers serve will not."""
+    made(api, resource, "a", BACKUPS)
+    where = ["things", "-n", str(resource.namespace), "--operator", str(file)]
+    assert run("holders", *where, on=server).exit_code == 0
+    made(api, resource, "b", f"{OURS}.dns")
+    assert run("holders", *where, on=server).exit_code == 1
+    assert run("holders", *where, "--only", "former", on=server).exit_code == 0
+
+
+def test_what_has_not_been_renamed_yet_is_found(
+    server: Server, api: Api, resource: Resource, file: Path
+) -> None:
+    """Former names, former records, and records of which the release before knows nothing."""
+    marker = "kopf.zalando.org/KopfFinalizerMarker"
+    file.write_text(OPERATOR.replace('"db-operator")', f'"db-operator", former=["{marker}"])'))
+    made(api, resource, "finalizer", marker)
+    made(api, resource, "both", OURS,
+         annotations={"kopf.zalando.org/x": "1", "db-operator.mycompany.com/x": "1"})  # fmt: skip
+    made(api, resource, "new", OURS, annotations={"db-operator.mycompany.com/x": "1"})
+    made(api, resource, "none")
+    where = ["things", "-n", str(resource.namespace), "--operator", str(file), "-o", "name"]
+
+    def found(*only: str) -> set[str]:
+        options = [part for one in only for part in ("--only", one)]
+        lines = run("holders", *where, *options, on=server).output.splitlines()
+        return {line.partition("/")[2] for line in lines}
+
+    assert found("former", "former records") == {"finalizer", "both"}
+    assert found("own records only") == {"new"}
+    text = run("holders", "things/finalizer", *where[1:-2], on=server).stdout
+    assert f"{marker}\n  owner: a former name of {OURS}\n" in text
+
+
+def test_only_needs_an_operator() -> None:
+    """Without one no name is anybody's."""
+    result = run("holders", "--only", "orphan")
+    assert result.exit_code == 2
+    assert "give --operator or -m" in result.output
+
+
+# What kubectl has printed
+
+
+def test_what_kubectl_has_printed_is_read_without_a_cluster(file: Path, tmp_path: Path) -> None:
+    """One object or a list of them, from a file or a pipe."""
+    metadata = {
+        "name": "a",
+        "namespace": "shop",
+        "deletionTimestamp": "2026-01-01T00:00:00Z",
+        "finalizers": [BACKUPS, f"{OURS}.dns"],
+    }
+    one = {"apiVersion": "example.com/v1", "kind": "Thing", "metadata": metadata}
+    alone = run("holders", "-f", "-", input=json.dumps(one))
+    assert alone.exit_code == 1
+    assert alone.stdout.startswith("thing.example.com/a in shop is being deleted for ")
+    (tmp_path / "list.json").write_text(json.dumps({"kind": "List", "items": [one, one]}))
+    listed = run("holders", "-f", str(tmp_path / "list.json"), "--operator", str(file))
+    assert listed.stdout.count("drop_backups to succeed") == 2
+    assert listed.stdout.count("no handler of this release serves it here") == 2
+    names = run("holders", "-f", str(tmp_path / "list.json"), "-o", "name")
+    assert names.stdout == "thing.example.com/a\n" * 2
+    empty = run("holders", "-f", "-", input='{"kind": "List", "items": null}')
+    assert (empty.exit_code, empty.output) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("a: 1", "is no JSON"), ("[]", "no object in it"), ('{"kind": "Status"}', "no object in it")],
+)
+def test_what_kubectl_has_not_printed_is_an_error(text: str, said: str) -> None:
+    """YAML, say, or a refusal."""
+    result = run("holders", "-f", "-", input=text)
+    assert result.exit_code == 2
+    assert said in result.output
+
+
+def test_a_file_and_a_target_are_too_much() -> None:
+    """One of them."""
+    assert run("holders", "-f", "-", "things/a", input="{}").exit_code == 2
+
+
+# What cannot be seen
+
+
+@pytest.fixture
+def limited(real_server: KubeApiServer, tmp_path: Path) -> Iterator[tuple[Path, Api, Resource]]:
+    """A user who may see one namespace only."""
+    with contextlib.closing(client_of(real_server)) as api:
+        rbac = "/apis/rbac.authorization.k8s.io/v1/namespaces/own"
+        api.create("/api/v1/namespaces", {"metadata": {"name": "own"}})
+        rules = [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["get", "list"]}]
+        api.create(f"{rbac}/roles", {"metadata": {"name": "look"}, "rules": rules})
+        api.create(f"{rbac}/rolebindings", {
+            "metadata": {"name": "look"},
+            "roleRef": {"kind": "Role", "name": "look"},
+            "subjects": [{"kind": "User", "name": "somebody"}],
+        })  # fmt: skip
+        user = {"token": real_server.token, "as": "somebody", "as-groups": ["system:authenticated"]}
+        insecure: Any = {"insecure-skip-tls-verify": True}
+        file = kubeconfig(tmp_path / "limited", real_server.url, user, **insecure)
+        api.client.headers["Impersonate-User"] = "somebody"
+        configmaps = "/api/v1/namespaces/own/configmaps"
+        wait_until(lambda: api.get(configmaps).status_code == 200)  # rights take a moment
+        del api.client.headers["Impersonate-User"]
+        yield file, api, Resource("", "v1", "configmaps", "ConfigMap", "own")
+
+
+def test_a_user_of_one_namespace_is_told_what_could_not_be_seen(
+    limited: tuple[Path, Api, Resource],
+) -> None:
+    """In the namespace all is well; beyond it each kind is named, and the exit code is 2."""
+    file, _, _ = limited
+    inside = run("holders", "-n", "own", on=file)
+    assert (inside.exit_code, inside.output) == (0, "Nothing is held.\n")
+    outside = run("holders", on=file)
+    assert outside.exit_code == 2
+    assert outside.stdout == "Nothing that could be seen is held.\n"
+    assert "configmaps, " in outside.stderr
+    assert "(403 Forbidden: your user may not list them here)" in outside.stderr
+    one = run("holders", "cm/a", "-n", "default", on=file)
+    assert one.exit_code == 2
+    assert "configmaps/a in default" in one.stderr
+
+
+def test_an_api_that_is_down_is_named(real_server: KubeApiServer) -> None:
+    """What an aggregated API serves cannot be known while it answers 503."""
+    services = "/apis/apiregistration.k8s.io/v1/apiservices"
+    name = "v1.down.example.com"
+    spec = {
+        "group": "down.example.com",
+        "version": "v1",
+        "groupPriorityMinimum": 100,
+        "versionPriority": 1,
+        "insecureSkipTLSVerify": True,
+        "service": {"name": "nosuch", "namespace": "default"},
+    }
+    with contextlib.closing(client_of(real_server)) as api:
+        api.create(services, {"metadata": {"name": name}, "spec": spec}).raise_for_status()
+        try:
+            wait_until(lambda: api.get("/apis/down.example.com/v1").status_code == 503)
+            result = run("holders", "-n", "default", "-o", "json", on=real_server)
+            assert result.exit_code == 2
+            found = told(result)["unseen"]
+            assert [(one["what"], one["status"]) for one in found] == [("down.example.com/v1", 503)]
+            unknown = run("holders", "things.down.example.com", on=real_server)
+            assert "down.example.com/v1 could not be asked (503" in unknown.output
+        finally:
+            api.delete(f"{services}/{name}").raise_for_status()
+            wait_until(lambda: api.get("/apis/down.example.com/v1").status_code == 404)
+
+
+def compact(server: KubeApiServer) -> None:
+    """Make all tokens for a next page too old: what an hour of a busy cluster does."""
+    url = f"http://127.0.0.1:{server._etcd_port}/v3"
+    header = httpx.post(f"{url}/kv/range", json={"key": "AA=="}).raise_for_status().json()["header"]
+    revision = {"revision": header["revision"], "physical": True}
+    httpx.post(f"{url}/kv/compaction", json=revision).raise_for_status()
+
+
+def test_a_list_whose_next_page_is_too_old_goes_on(
+    real_server: KubeApiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the API server says with its 410, and each object is counted once."""
+    from kopf_finalizers._cluster import listing
+    from kopf_finalizers._cluster.access import Cluster
+    from kopf_finalizers._cluster.discovery import Resource as Listed
+
+    monkeypatch.setattr(listing, "PAGE", 3)
+    real_server.define("old.example.com", "v1", "olds")
+    olds = Resource("old.example.com", "v1", "olds", "Old")
+    with (
+        contextlib.closing(client_of(real_server)) as api,
+        Cluster(kubeconfig=str(real_server.kubeconfig)) as cluster,
+    ):
+        for number in range(7):
+            made(api, olds, f"a{number}")
+        resource = Listed("old.example.com", "v1", "olds", "Old")
+        pages = listing.pages_of(cluster, resource, listing.Scope())
+        found: list[Any] = [next(pages)]
+        made(api, olds, "b")
+        compact(real_server)
+        found += pages
+    names = [[one["name"] for one in page] for page in found]
+    assert names == [["a0", "a1", "a2"], ["a3", "a4", "a5"], ["a6", "b"]]
+
+
+def page(*names: str, token: str = "") -> Body:
+    """A page of a list, of objects that are held."""
+    since = {"deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": [OURS]}
+    items = [{"metadata": {"name": name, **since}} for name in names]
+    return {"items": items, "metadata": {"continue": token}}
+
+
+EXPIRED = {"reason": "Expired", "message": "The provided continue parameter is too old"}
+
+
+def test_a_list_that_cannot_go_on_begins_again(tmp_path: Path) -> None:
+    """Where there is no new token: and what was counted before does not count twice."""
+    things = [page("a", token="1"), (410, EXPIRED), page("a", token="2"), page("b")]
+    with scripted(**DISCOVERY, **{"/apis/example.com/v1/things": things}) as server:
+        result = run("holders", "-o", "json", on=server.kubeconfig(tmp_path))
+    assert told(result)["finalizers"][0]["beingDeleted"] == 2
+    asked = [one.query.get("continue") for one in server.asked if one.path.endswith("things")]
+    assert asked == [None, "1", None, "2"]
+
+
+def test_a_list_that_never_ends_is_given_up(tmp_path: Path) -> None:
+    """A cluster in which each token is too old at once is not seen."""
+    things = [*[page("a", token="1"), (410, "")] * 9]
+    with scripted(**DISCOVERY, **{"/apis/example.com/v1/things": things}) as server:
+        result = run("holders", on=server.kubeconfig(tmp_path))
+    assert result.exit_code == 2
+    assert "things.example.com (410" in result.stderr
+
+
+def test_a_list_that_is_null_is_empty(tmp_path: Path) -> None:
+    """Some API servers write it so; and an item without metadata is nobody's object."""
+    for items in (None, [{"kind": "Odd"}]):
+        with scripted(**DISCOVERY, **{"/apis/example.com/v1/things": {"items": items}}) as server:
+            result = run("holders", on=server.kubeconfig(tmp_path))
+        assert (result.exit_code, result.output) == (0, "Nothing is held.\n")
+
+
+def test_a_resource_that_went_away_meanwhile_is_named(tmp_path: Path) -> None:
+    """Its definition was deleted after the cluster had said what it serves."""
+    with scripted(**DISCOVERY) as server:
+        result = run("holders", on=server.kubeconfig(tmp_path))
+    assert result.exit_code == 2
+    assert "things.example.com (it went away meanwhile (404))" in result.stderr
+
+
+def test_a_cluster_that_breaks_off_is_named(tmp_path: Path) -> None:
+    """What no API server has answered has no status."""
+    with scripted(**DISCOVERY, **{"/apis/example.com/v1/things": "<html>"}) as server:
+        result = run("holders", "-o", "json", on=server.kubeconfig(tmp_path))
+    (unseen,) = told(result)["unseen"]
+    assert (result.exit_code, unseen["status"]) == (2, None)
+
+
+def test_what_can_be_deleted_and_not_listed_is_named(tmp_path: Path) -> None:
+    """Its objects may hang, and nobody can count them."""
+    kinds = [
+        {"name": "hiddens", "kind": "Hidden", "verbs": ["get", "delete"]},
+        {"name": "reviews", "kind": "Review", "verbs": ["create"]},
+        {"name": "reviews/status", "kind": "Review", "verbs": ["get"]},
+    ]
+    answers = {**DISCOVERY, "/apis/example.com/v1": {"resources": kinds}}
+    with scripted(**answers) as server:
+        result = run("holders", on=server.kubeconfig(tmp_path))
+    assert result.exit_code == 2
+    assert result.stderr == (
+        "Not seen: hiddens.example.com (its objects can be deleted but not listed)\n"
+    )
+
+
+def test_only_metadata_is_asked_for(tmp_path: Path) -> None:
+    """And what serves whole objects only may send these."""
+    with scripted(**DISCOVERY, **{"/apis/example.com/v1/things": page("a")}) as server:
+        run("holders", on=server.kubeconfig(tmp_path))
+        (listed,) = [one for one in server.asked if one.path.endswith("things")]
+    assert listed.headers["accept"] == (
+        "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
+    )
+    assert listed.query == {"limit": "500"}
+    assert {one.method for one in server.asked} == {"GET"}
+
+
+def test_the_same_objects_under_two_groups_are_counted_once(real_server: KubeApiServer) -> None:
+    """An event is in the group of events, too; an ingress in the one before."""
+    found = told(run("holders", "events,ingresses", "-o", "json", on=real_server))
+    assert found["unseen"] == []
+    from kopf_finalizers._cluster.access import Cluster
+    from kopf_finalizers._cluster.discovery import discover
+
+    with Cluster(kubeconfig=str(real_server.kubeconfig)) as cluster:
+        names = [one.name for one in discover(cluster).listed()]
+    assert "events" in names
+    assert "events.events.k8s.io" not in names
+    assert "ingresses.networking.k8s.io" in names
+    assert "ingresses.extensions" not in names
+    assert len(names) == len(set(names))
+
+
+def test_it_never_writes(in_process_server: Any, file: Path) -> None:
+    """Whatever it is asked."""
+    before = len(in_process_server.requests)
+    run("holders", "-o", "wide", "--operator", str(file), on=in_process_server)
+    run("holders", "ns/default", on=in_process_server)
+    asked = in_process_server.requests[before:]
+    assert {one.method for one in asked} == {"GET"}
