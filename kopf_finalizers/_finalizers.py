@@ -9,9 +9,10 @@ import kopf
 from ._changes import Finalizer, append
 from ._dedicated.dedicated import DedicatedFinalizers
 from ._errors import ConfigurationError
+from ._handlers import ResourceArg
 from ._kopf import body_of
 from ._names import OperatorIdentity, Rollout
-from ._on import On, ResourceArg
+from ._on import On
 from ._patches import remove_finalizer
 from ._resources import HandledResources, Selector
 from ._selection import Selection
