@@ -18,15 +18,13 @@ they have not ended; and it is too late where Kopf's own finalizer is not there,
 1.45) calls no cleanup then.
 """
 
-import functools
 import weakref
 from collections.abc import Mapping
 from typing import Any, Literal, TypeAlias, cast
 
 import kopf
 
-from .._bodies import finalizers_of, is_being_deleted
-from .._changes import RemoveFinalizer, RemoveUnwanted
+from .._changes import Finalizer, RemoveFinalizer, RemoveUnwanted
 from .filters import Answer, Seen
 from .uses import Wanted
 
@@ -108,59 +106,62 @@ def decide(wanted: Wanted, seen: Seen, cycle: Cycle, patch: kopf.Patch, own: str
         patch: What Kopf will send at its end.
         own: Kopf's own finalizer.
     """
-    finalizer, logger = wanted.finalizer, cycle.logger
-    deleted = is_being_deleted(seen.body)
-    there = finalizer.found(finalizers_of(seen.body))
-    found: _Found = "there" if there else "none"
-    if not finalizer.left.isdisjoint(there):
-        found = "left"
-    if deleted:
+    finalizer = wanted.finalizer
+    there = finalizer.found(seen.finalizers)
+    if seen.is_being_deleted:
         # A removal that is left over is for good: the cleanup has ended, or a handler asked for it.
         there = tuple(name for name in there if RemoveFinalizer(name) not in patch.fns)
         if not there:
             return  # nothing is added any more, so nobody need be asked
-    waiting = _cleanups(wanted, seen) if deleted else {}
-    removals = [
-        RemoveUnwanted(name, is_wanted=functools.partial(_is_wanted_on, wanted, seen, own))
-        for name in there
-    ]
-    match deleted, found, _is_wanted(wanted, seen, waiting, own):
+    waiting = _cleanups(wanted, seen)
+    match seen.is_being_deleted, _found(finalizer, there), _is_wanted(wanted, seen, waiting, own):
         case False, "none", "yes":
             patch.fns.append(finalizer.addition(seen.body))
             cycle.postponed = True
         case False, "left", "yes":
-            logger.info(f"Moving from {', '.join(there)} to {finalizer.written}.")
+            cycle.logger.info(f"Moving from {', '.join(there)} to {finalizer.written}.")
             patch.fns.append(finalizer.addition(seen.body))
         case False, "there" | "left", "no":
             for name in there:
-                logger.debug(f"Releasing {name}: no handler of it matches any more.")
-            patch.fns.extend(removals)
+                cycle.logger.debug(f"Releasing {name}: no handler of it matches any more.")
+            patch.fns.extend(_removals(there, wanted, seen, own))
         case True, _, "yes":
             cycle.wait(there, set(waiting))
         case True, _, "too late":
             _warn_of_missed(finalizer.name, waiting, seen, cycle, own)
             cycle.release(patch, *map(RemoveFinalizer, there))
         case True, _, "no":
-            cycle.release(patch, *removals)
+            cycle.release(patch, *_removals(there, wanted, seen, own))
+
+
+def _found(finalizer: Finalizer, there: tuple[str, ...]) -> _Found:
+    if not there:
+        return "none"
+    return "there" if finalizer.left.isdisjoint(there) else "left"
 
 
 def _is_wanted(wanted: Wanted, seen: Seen, waiting: Mapping[str, Answer], own: str) -> _IsWanted:
-    if not is_being_deleted(seen.body):
-        return "yes" if any(use.filters.hold(seen) is not False for use in wanted.uses) else "no"
+    if not seen.is_being_deleted:
+        return "yes" if wanted.is_by_any(seen) else "no"
     if not waiting:
         return "no"
-    return "yes" if own in finalizers_of(seen.body) else "too late"
+    return "yes" if own in seen.finalizers else "too late"
 
 
-def _is_wanted_on(wanted: Wanted, seen: Seen, own: str, body: Mapping[str, Any]) -> bool:
-    """Whether it is wanted when the patch is sent, maybe on an object that was changed since."""
-    seen = seen.again(body)
-    waiting = _cleanups(wanted, seen) if is_being_deleted(body) else {}
-    return _is_wanted(wanted, seen, waiting, own) == "yes"
+def _removals(there: tuple[str, ...], wanted: Wanted, seen: Seen, own: str) -> list[RemoveUnwanted]:
+    """What takes it off, unless it is wanted on the object as it is when the patch is sent."""
+
+    def is_wanted(body: Mapping[str, Any]) -> bool:
+        fresh = seen.again(body)
+        return _is_wanted(wanted, fresh, _cleanups(wanted, fresh), own) == "yes"
+
+    return [RemoveUnwanted(name, is_wanted=is_wanted) for name in there]
 
 
 def _cleanups(wanted: Wanted, seen: Seen) -> dict[str, Answer]:
     """The cleanups that an object being deleted waits for, and whether it is known to match."""
+    if not seen.is_being_deleted:
+        return {}
     matching = {
         use.handler_id: answer
         for use in wanted.uses

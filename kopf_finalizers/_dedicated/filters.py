@@ -22,6 +22,8 @@ from typing import Any, Final, TypeAlias
 
 import kopf
 
+from .._bodies import finalizers_of, is_being_deleted
+
 Answer: TypeAlias = bool | None
 """Whether a filter holds; None where that is not known."""
 
@@ -57,6 +59,8 @@ class Seen:
         diffbase: kopf.DiffBaseStorage,
     ) -> None:
         self.body: kopf.Body = kwargs["body"]
+        self.finalizers = finalizers_of(self.body)
+        self.is_being_deleted = is_being_deleted(self.body)
         self.progress = progress
         self._diffbase = diffbase
         self._kwargs = kwargs
@@ -122,6 +126,11 @@ class Filters:
             self._checks.append(_of_field(kind, path, given.get("value")))
         if given.get("when") is not None:
             self._checks.append(_asking(kind, given["when"]))
+
+    @property
+    def hold_always(self) -> bool:
+        """Whether there are none."""
+        return not self._checks
 
     def hold(self, seen: Seen) -> Answer:
         """Whether all of them hold for an object; errors of callbacks are the user's to see."""

@@ -1,5 +1,6 @@
 """What handlers declare: which finalizer each uses, on which resource, under which filters."""
 
+import functools
 import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from .._changes import Finalizer
 from .._errors import ConfigurationError
 from .._kopf import selects
 from .._resources import Selector
-from .filters import Filters
+from .filters import Filters, Seen
 
 Place: TypeAlias = tuple[kopf.OperatorRegistry, Selector]
 """A resource as it was written, and where: Kopf is asked there."""
@@ -75,6 +76,14 @@ class Wanted:
 
     finalizer: Finalizer
     uses: tuple[Use, ...]
+
+    @functools.cached_property
+    def _is_by_all(self) -> bool:
+        return any(use.filters.hold_always for use in self.uses)
+
+    def is_by_any(self, seen: Seen) -> bool:
+        """Whether a handler wants it on an object that is alive, as far as that is known."""
+        return self._is_by_all or any(use.filters.hold(seen) is not False for use in self.uses)
 
 
 class Uses:
