@@ -2,7 +2,9 @@
 
 import difflib
 import json
-import sys
+import os
+import shlex
+import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -11,47 +13,92 @@ import click
 
 from .._finalizers import Finalizers
 from .._inventory import InventoryEntry, release_command
-from .errors import CommandError
+from .errors import NO, CommandError
 from .loading import finalizers_of
 
 
 @click.command()
 @click.option(
-    "-m", "--module", "modules", multiple=True, help="A module to import, as in kopf run."
+    "-m",
+    "--module",
+    "modules",
+    multiple=True,
+    metavar="MODULE",
+    help="A module to import, as in kopf run; may be repeated.",
 )
-@click.option("--format", "format_", type=click.Choice(["markdown", "json"]), default="markdown")
-@click.option("--check", "file", type=click.Path(path_type=Path), help="Compare with this file.")
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["markdown", "json"]),
+    default="markdown",
+    show_default=True,
+    help="For people, or for programs.",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write to this file, which stays as it is if anything fails.",
+)
+@click.option(
+    "--check",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Print nothing but how this file differs from what would be written.",
+)
 @click.option("-v", "--verbose", is_flag=True, help="Show the traceback of an operator that fails.")
-@click.argument("paths", nargs=-1)
+@click.argument("paths", nargs=-1, type=click.Path(), metavar="[FILE.py]...")
+@click.pass_context
 def document(
+    context: click.Context,
     modules: tuple[str, ...],
     format_: str,
-    file: Path | None,
+    output: Path | None,
+    check: Path | None,
     verbose: bool,  # noqa: FBT001 - click passes keywords
     paths: tuple[str, ...],
 ) -> None:
     """Print which finalizers an operator uses, and how each is released by hand.
 
     The operator is loaded as `kopf run` loads it, from the same files and modules, but not run, and
-    no cluster is asked. With --check nothing is printed where the file says the same; else the
-    difference is, and the exit code is 1. Any error has the exit code 2.
+    no cluster is asked.
+
+    With --check, the exit code is 1 where the file is out of date.
     """
     if not paths and not modules:
         raise CommandError("Name the operator's files, or its modules with -m, as in kopf run.")
+    if output is not None and check is not None:
+        raise CommandError("--output writes the file that --check compares: leave one of them out.")
     finalizers = finalizers_of(paths, modules, verbose=verbose)
     text = {"markdown": as_markdown, "json": as_json}[format_](finalizers)
-    if file is None:
+    if output is not None:
+        write(output, text)
+    elif check is None:
         click.echo(text, nl=False)
-    elif difference := _difference(file, text):
-        click.echo(difference, nl=False)
-        click.echo(f"{file} is out of date.", err=True)
-        sys.exit(1)
+    else:
+        named = [part for module in modules for part in ("-m", module)]
+        of_format = [] if format_ == "markdown" else ["--format", format_]
+        renewing = [*context.command_path.split(), *of_format, *named, *paths, "--output", check]
+        how = f"To write it: {shlex.join(map(str, renewing))}"
+        if difference := _difference(check, text, how):
+            click.echo(difference, nl=False)
+            click.echo(f"{check} is out of date. {how}", err=True)
+            context.exit(NO)
 
 
 def as_json(finalizers: Finalizers) -> str:
-    """The inventory for programs."""
-    entries = [asdict(entry) for entry in finalizers.inventory()]
+    """The inventory for programs, with the keys as Kubernetes writes them."""
+    entries = [
+        {_camel_case(key): value for key, value in asdict(entry).items()}
+        for entry in finalizers.inventory()
+    ]
     return json.dumps({"operator": finalizers.name, "finalizers": entries}, indent=2) + "\n"
+
+
+def _camel_case(name: str) -> str:
+    first, *others = name.split("_")
+    return first + "".join(word.capitalize() for word in others)
 
 
 def as_markdown(finalizers: Finalizers) -> str:
@@ -125,12 +172,32 @@ def _by_command(entries: Iterable[InventoryEntry]) -> dict[str, list[InventoryEn
     return found
 
 
-def _difference(file: Path, text: str) -> str:
+def _difference(file: Path, text: str, how: str) -> str:
     try:
         before = file.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise CommandError(f"{file} does not exist: write it first, without --check.") from None
+        raise CommandError(f"{file} does not exist. {how}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise CommandError(f"{file} cannot be read: {error}") from None
     old, new = (one.splitlines(keepends=True) for one in (before, text))
     return "".join(difflib.unified_diff(old, new, fromfile=str(file), tofile="the operator"))
+
+
+def write(file: Path, text: str) -> None:
+    """Write a file whole or not at all: what was there stays until all of the new one is stored."""
+    # A link stays one; and what is no file, as /dev/stdout, cannot be replaced by one.
+    file = Path(os.path.realpath(file))
+    is_special = file.exists() and not file.is_file()
+    new = file if is_special else file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        try:
+            new.write_text(text, encoding="utf-8")
+            if not is_special:
+                if file.exists():
+                    shutil.copymode(file, new)
+                new.replace(file)
+        finally:
+            if not is_special:
+                new.unlink(missing_ok=True)
+    except OSError as error:
+        raise CommandError(f"{file} cannot be written: {error.strerror}.") from None

@@ -1,9 +1,15 @@
-"""How a command fails."""
+"""What all commands have in common when they end.
+
+0: it is done, or the answer is yes. 1: the answer is no. 2: it was called in a way that cannot
+work, or could not be done, also for a full disk or after Ctrl-C.
+"""
 
 import click
 
+YES, NO, FAILED = 0, 1, 2
+
 
 class CommandError(click.ClickException):
-    """One line; the exit code is the one of wrong usage, since 1 is an answer of each command."""
+    """One line about what could not be done."""
 
-    exit_code = 2
+    exit_code = FAILED

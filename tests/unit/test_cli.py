@@ -207,8 +207,8 @@ def test_the_json_has_every_entry_with_every_field() -> None:
         "resource": "databases.v1.mycompany.com",
         "handler": "drop_backups",
         "decorator": "on.delete",
-        "waits_for": "drop_backups to succeed, or to be given up",
-        "former_of": None,
+        "waitsFor": "drop_backups to succeed, or to be given up",
+        "formerOf": None,
         "purpose": None,
         "leaves": None,
     }
@@ -298,7 +298,11 @@ def test_a_file_that_is_out_of_date_is_shown_with_the_difference(
     assert result.exit_code == 1
     assert result.stdout.startswith("--- doc.md\n+++ the operator\n")
     assert "mycompany.com/db-operator.dns" in result.stdout
-    assert result.stderr == "doc.md is out of date.\n"
+    how = "" if format_ == "markdown" else "--format json "
+    assert result.stderr == (
+        "doc.md is out of date. To write it: kopf-finalizers document"
+        f" {how}db_operator.py --output doc.md\n"
+    )
     assert (folder / "doc.md").read_text() == written
 
 
@@ -306,7 +310,10 @@ def test_a_file_to_check_that_is_not_there_is_an_error(folder: Path) -> None:
     """It is not the same as a file that is out of date."""
     result = run("document", "db_operator.py", "--check", "nosuch.md")
     assert result.exit_code == 2
-    assert result.output == "Error: nosuch.md does not exist: write it first, without --check.\n"
+    assert result.output == (
+        "Error: nosuch.md does not exist. To write it: kopf-finalizers document db_operator.py"
+        " --output nosuch.md\n"
+    )
 
 
 def test_a_file_to_check_that_cannot_be_read_is_an_error(folder: Path) -> None:
@@ -470,9 +477,59 @@ def test_without_a_purpose_there_is_no_dedicated_name() -> None:
     }
 
 
-def test_a_missing_option_is_wrong_usage() -> None:
-    """The exit code is 2, as of any command."""
-    assert run("name", "--domain", "mycompany.com").exit_code == 2
+@pytest.mark.parametrize(
+    ("finalizer", "filled_in", "found"),
+    [
+        ("mycompany.com/operator-{name}", "db", "mycompany.com/operator-db"),
+        ("mycompany.com/my-finalizer", None, "mycompany.com/my-finalizer"),
+    ],
+)
+def test_a_template_or_a_finalizer_in_use_will_do(
+    finalizer: str, filled_in: str | None, found: str
+) -> None:
+    """As `configure(finalizer=...)` takes them, with what follows from them."""
+    filling = ["--name", filled_in] if filled_in else []
+    printed = yaml.safe_load(run("name", "--finalizer", finalizer, *filling).stdout)
+    assert printed["finalizer"] == found
+    assert printed["storagePrefix"] == f"{found.partition('/')[2]}.mycompany.com"
+
+
+@pytest.mark.parametrize(
+    "finalizer",
+    ["kopf.zalando.org/KopfFinalizerMarker", "my-finalizer", "a.io/b.c", "a.io/{what}"],
+)
+def test_a_finalizer_that_cannot_be_an_operators_is_no(finalizer: str) -> None:
+    """The exit code is 1, and the rule is said."""
+    result = run("name", "--finalizer", finalizer)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith("Error: ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("", "--domain and --operator is missing: give --domain and --operator, or --finalizer."),
+        ("--domain a.io", "--operator is missing: give"),
+        ("--operator db", "--domain is missing: give"),
+        ("--finalizer a.io/b --operator b", "--finalizer stands in place of --domain and"),
+        ("--finalizer a.io/b --domain a.io", "--finalizer stands in place of --domain and"),
+        ("--finalizer a.io/b --name b", "--name b fills in a template, and there is none"),
+        ("--domain a.io --operator b --name b", "--name b fills in a template, and there is none"),
+        ("--finalizer a.io/{name}", "a.io/{name} has {name}: say with --name what it stands for."),
+    ],
+)
+def test_options_that_do_not_go_together_are_wrong_use(arguments: str, said: str) -> None:
+    """The exit code is 2, as of any command, and the options are named as they are written."""
+    result = run("name", *arguments.split())
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert f"Error: {said}" in result.stderr
+
+
+def test_the_operators_own_finalizer_is_no_dedicated_one() -> None:
+    """The rule is said in words that fit a command."""
+    result = names("--purpose", "mycompany.com/db-operator")
+    assert result.exit_code == 1
+    assert "is the operator's own finalizer, and is printed without --purpose too" in result.stderr
 
 
 # pre-commit
