@@ -41,11 +41,10 @@ def broken(site: Path) -> list[str]:
             parts = urlsplit(link)
             if parts.scheme or parts.netloc:
                 continue
-            target = (
-                (path.parent / unquote(parts.path)).resolve()
-                if parts.path
-                else path
-            )
+            # The page for wrong addresses may be shown anywhere: its links begin at the root.
+            inside = unquote(parts.path)
+            start = site if inside.startswith("/") else path.parent
+            target = (start / inside.lstrip("/")).resolve() if inside else path
             place = unquote(parts.fragment)
             if not target.exists() or (
                 place and target in pages and place not in pages[target].places

@@ -1,7 +1,10 @@
 """The documentation: `make docs` builds it into `docs/_build/html`, without a network."""
 
+import html
+import os
 import pkgutil
 import re
+import textwrap
 from importlib import metadata
 from typing import Any
 
@@ -19,6 +22,8 @@ extensions = [
     "sphinx.ext.intersphinx",
     "sphinx.ext.napoleon",
     "myst_parser",
+    "notfound.extension",
+    "sphinx_copybutton",
 ]
 exclude_patterns = ["_build"]
 
@@ -27,9 +32,17 @@ pygments_dark_style = "github-dark"
 html_title = "kopf-finalizers"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+html_js_files = ["site.js"]
 html_copy_source = False
 html_show_sourcelink = False
 html_theme_options = {"navigation_with_keys": True}
+
+# A button copies what is typed: commands without their prompts, and not what they print.
+copybutton_prompt_text = r"\$ |>>> |\.\.\. "
+copybutton_prompt_is_regexp = True
+copybutton_line_continuation_character = "\\"
+# Where the site is served from is not known: the page for wrong addresses links from its root.
+notfound_urls_prefix = os.environ.get("SITE_ROOT", "/")
 
 # Links to headings are checked like all others: `[...](names.md#several-instances)`.
 myst_heading_anchors = 4
@@ -145,10 +158,29 @@ def _without_aliases(app: Any, doctree: Any) -> None:  # noqa: ARG001 - as above
             paragraph.parent.remove(paragraph)
 
 
+def _described(
+    app: Any,  # noqa: ARG001 - as above
+    pagename: str,  # noqa: ARG001
+    templatename: str,  # noqa: ARG001
+    context: dict[str, Any],
+    doctree: Any,
+) -> None:
+    """What a search engine shows of a page: its first sentences."""
+    if doctree is None:  # the search, the index
+        return
+    paragraphs = doctree.findall(nodes.paragraph)
+    text = " ".join(next((each.astext() for each in paragraphs), "").split())
+    words = html.escape(
+        textwrap.shorten(text, 160, placeholder="\N{HORIZONTAL ELLIPSIS}")
+    )
+    context["metatags"] += f'<meta name="description" content="{words}" />'
+
+
 def setup(app: Any) -> None:
     """Have docstrings read as they are written."""
     app.connect("missing-reference", _published, priority=100)  # before intersphinx
     app.connect("autodoc-process-signature", _plain)
+    app.connect("html-page-context", _described)
     app.connect("doctree-read", _without_aliases)
     app.connect(
         "autodoc-process-docstring", _as_rst, priority=400

@@ -50,6 +50,7 @@ KINDS = {
     "": "a command to install or to type",
     "{eval-rst}": "Sphinx's",
     "{include}": "Sphinx's",
+    "{raw}": "Sphinx's",
     "{toctree}": "Sphinx's",
 }
 
@@ -352,6 +353,8 @@ def check_links() -> Any:
         ("b.html#there", False),
         ("#here", False),
         ("sub/", False),
+        ("/b.html", False),
+        ("/nosuch.html", True),
         ("https://example.com/nosuch", False),
         ("nosuch.html", True),
         ("b.html#nosuch", True),

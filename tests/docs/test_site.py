@@ -5,6 +5,7 @@ import subprocess
 import sys
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,9 +32,15 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @cache
+def soup(page: Path) -> Any:
+    """A page, to look for things in it."""
+    return bs4.BeautifulSoup(page.read_text(), "html.parser")
+
+
+@cache
 def text_of(page: Path) -> str:
     """What a page says, without its layout."""
-    article = bs4.BeautifulSoup(page.read_text(), "html.parser").find("article")
+    article = soup(page).find("article")
     return re.sub(r"\s+", " ", article.get_text())
 
 
@@ -70,3 +77,45 @@ def test_the_reference_shows_a_function_once(site: Path, name: str) -> None:
 def test_the_reference_shows_no_private_name(site: Path, words: str) -> None:
     """Nobody can import it."""
     assert words not in text_of(site / "reference.html")
+
+
+def test_every_page_has_a_description(site: Path) -> None:
+    """A search engine shows it: its first sentences, and no other page's."""
+    found = dict[str, str]()
+    for page in site.glob("*.html"):
+        tag = soup(page).find("meta", attrs={"name": "description"})
+        if page.name not in ("genindex.html", "search.html", "py-modindex.html"):
+            assert tag is not None, page.name
+            found[page.name] = tag["content"]
+    assert [name for name, text in found.items() if not 50 < len(text) <= 160] == []
+    assert len(set(found.values())) == len(found)
+
+
+def test_there_is_a_page_for_wrong_addresses(site: Path) -> None:
+    """It looks like the others from wherever it is shown, and leads back to them."""
+    page = soup(site / "404.html")
+    links = [tag["href"] for tag in page.find_all("link") if "stylesheet" in tag["rel"]]
+    assert links
+    assert all(link.startswith("/") for link in links)
+    assert "/start.html" in [tag.get("href") for tag in page.find_all("a")]
+
+
+def test_commands_are_copied_without_their_prompts(site: Path) -> None:
+    """The button is on every page, and takes neither the prompt nor what is printed."""
+    page = (site / "start.html").read_text()
+    assert "copybutton.js" in page
+    assert r"\\$ |>>> " in (site / "_static" / "copybutton.js").read_text()
+
+
+def test_calls_that_do_not_exist_are_marked(site: Path) -> None:
+    """All three of the article, which somebody would copy otherwise."""
+    page = soup(site / "article.html")
+    marked = [block for block in page.select(".wrong .highlight") if "finalizer" in block.text]
+    assert len(marked) == 3
+
+
+def test_the_picture_of_a_life_is_told_in_words(site: Path) -> None:
+    """It is part of the page, in the page's colours, and can be read aloud."""
+    (picture,) = soup(site / "handlers.html").select("figure.lifecycle svg")
+    assert "Kubernetes removes the object" in picture.find("desc").text
+    assert picture["aria-labelledby"] == "lifecycle-title lifecycle-text"
