@@ -1,18 +1,23 @@
 """`kopf-finalizers document`: what finalizers an operator uses, for people and for programs."""
 
 import difflib
+import functools
 import json
 import os
 import shlex
 import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
 
 import click
 
+from .._cluster.ages import write_span
 from .._finalizers import Finalizers
 from .._inventory import InventoryEntry, release_command
+from .alerts import as_alerts
+from .clusters import Span
 from .errors import NO, CommandError
 from .loading import finalizers_of
 
@@ -29,10 +34,10 @@ from .loading import finalizers_of
 @click.option(
     "--format",
     "format_",
-    type=click.Choice(["markdown", "json"]),
+    type=click.Choice(["markdown", "json", "prometheus"]),
     default="markdown",
     show_default=True,
-    help="For people, or for programs.",
+    help="For people, for programs, or alert rules for Prometheus.",
 )
 @click.option(
     "-o",
@@ -47,6 +52,13 @@ from .loading import finalizers_of
     metavar="FILE",
     help="Print nothing but how this file differs from what would be written.",
 )
+@click.option(
+    "--stuck-for",
+    type=Span(),
+    default="1h",
+    show_default=True,
+    help="How long a deletion lasts that the alert rules take to be stuck.",
+)
 @click.option("-v", "--verbose", is_flag=True, help="Show the traceback of an operator that fails.")
 @click.argument("paths", nargs=-1, type=click.Path(), metavar="[FILE.py]...")
 @click.pass_context
@@ -54,6 +66,7 @@ def document(
     context: click.Context,
     modules: tuple[str, ...],
     format_: str,
+    stuck_for: timedelta,
     output: Path | None,
     check: Path | None,
     verbose: bool,  # noqa: FBT001 - click passes keywords
@@ -71,7 +84,11 @@ def document(
     if output is not None and check is not None:
         raise CommandError("--output writes the file that --check compares: leave one of them out.")
     finalizers = finalizers_of(paths, modules, verbose=verbose)
-    text = {"markdown": as_markdown, "json": as_json}[format_](finalizers)
+    text = {
+        "markdown": as_markdown,
+        "json": as_json,
+        "prometheus": functools.partial(as_alerts, stuck_for=stuck_for),
+    }[format_](finalizers)
     if output is not None:
         write(output, text)
     elif check is None:
@@ -79,6 +96,8 @@ def document(
     else:
         named = [part for module in modules for part in ("-m", module)]
         of_format = [] if format_ == "markdown" else ["--format", format_]
+        if format_ == "prometheus":
+            of_format += ["--stuck-for", write_span(stuck_for)]
         renewing = [*context.command_path.split(), *of_format, *named, *paths, "--output", check]
         how = f"To write it: {shlex.join(map(str, renewing))}"
         if difference := _difference(check, text, how):
