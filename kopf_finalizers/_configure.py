@@ -76,6 +76,8 @@ def configure(
     rollout: Rollout = "switch",
     former_storage_prefix: str | LeftOut | None = LEFT_OUT,
     former_is_shared: bool = False,
+    events: float | bool = False,
+    skip_cleanup: str | None = None,
     settings: kopf.OperatorSettings | None = None,
 ) -> Finalizers:
     """Say who this operator is; from then on its finalizers and storages are its own.
@@ -109,6 +111,14 @@ def configure(
         former_is_shared: Whether another operator with the same former names, Kopf's default ones
             say, works on the same resources. Then its records and its finalizer are left alone as
             far as that can be.
+        events: Seconds from a deletion after which an event of the type Warning is posted for each
+            finalizer of this operator that still holds the object, with the last error of its
+            cleanup, and again each 30 minutes; True for 600. It needs what Kopf needs to post:
+            `create` on `events`, and `settings.posting.enabled`.
+        skip_cleanup: The name of an annotation with which a person may have cleanups of one object
+            skipped: its value has their purposes, `backups,dns`, or `*` for every cleanup. On an
+            object that is being deleted these are not called, and their finalizers go; that is
+            logged, told to hooks, and posted. Who may set annotations may skip cleanups, then.
         settings: Kopf's settings, to apply the identity at once and to register nothing: those
             that Kopf gives to a startup handler, or those that an embedded operator is started
             with.
@@ -143,6 +153,8 @@ def configure(
         "rollout": rollout,
         "former_storage_prefix": former_storage_prefix,
         "former_is_shared": former_is_shared,
+        "events": events,
+        "skip_cleanup": skip_cleanup,
     }
     known = _configured.get(registry)
     if known is None:

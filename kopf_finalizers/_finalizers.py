@@ -8,6 +8,9 @@ import kopf
 
 from ._changes import Finalizer, append
 from ._dedicated.dedicated import DedicatedFinalizers
+from ._deletions.calling_off import CallingOff, annotation_of
+from ._deletions.deletions import Deletions
+from ._deletions.posting import Poster, threshold_of
 from ._errors import ConfigurationError
 from ._handlers import ResourceArg
 from ._kopf import body_of
@@ -39,6 +42,7 @@ class Finalizers:
         registry: Where its decorators register; Kopf's default registry when left out.
         former, former_dedicated, rollout, former_storage_prefix, former_is_shared: As in
             `configure`.
+        events, skip_cleanup: As in `configure`.
 
     Raises:
         ConfigurationError: As in `configure`.
@@ -96,6 +100,8 @@ class Finalizers:
         rollout: Rollout = "switch",
         former_storage_prefix: str | LeftOut | None = LEFT_OUT,
         former_is_shared: bool = False,
+        events: float | bool = False,
+        skip_cleanup: str | None = None,
     ) -> None:
         self.identity = identity
         self.storages = storages
@@ -142,6 +148,13 @@ class Finalizers:
         self._dedicated = DedicatedFinalizers(
             former=[Finalizer(name, those, keeps_former) for name, those in dedicated.items()],
             left=self.former,
+            deletions=Deletions(
+                identity.finalizer,
+                own_names=frozenset(self._own.names),
+                owns=self._owns,
+                calling_off=CallingOff(identity, annotation_of(skip_cleanup)),
+                poster=Poster(threshold_of(events)),
+            ),
         )
         self._selection = Selection(self.describe)
         self._mover: HandledResources | None = None
@@ -222,7 +235,7 @@ class Finalizers:
             self._marker.unchanged = unchanged
         if mover is not None:
             mover.unchanged = unchanged
-        self._dedicated.apply(settings, unchanged)
+        self._dedicated.apply(settings, unchanged, registry)
         self._mover = None if mover is None else mover.resources
         self._is_applied = True
         self._introduce()
@@ -410,6 +423,10 @@ class Finalizers:
             options = (("group", group), ("version", version), ("kind", body["kind"]))
             registry = self._registry or kopf.get_default_registry()
             self._dedicated.watch(registry, Selector((), options))
+
+    def _owns(self, name: str) -> bool:
+        """Whether it is this operator's, whichever handler puts it on."""
+        return self.identity.owns(name) or any(one.finalizer == name for one in self._by_hand)
 
     def _finalizer(self, purpose: str | None) -> Finalizer:
         """A finalizer with the names that it had before."""

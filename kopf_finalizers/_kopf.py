@@ -32,6 +32,23 @@ def handlers_of(registry: kopf.OperatorRegistry) -> list[Any]:
     return [*changing.get_all_handlers(), *spawning.get_all_handlers()]
 
 
+def cleanup_ids(registry: kopf.OperatorRegistry, resource: kopf.Resource) -> frozenset[str]:
+    """The ids of the `on.delete` handlers of a resource, whoever's decorators they have.
+
+    There is no public way to ask which handlers there are.
+    """
+    handlers = registry._changing.get_resource_handlers(resource)  # noqa: SLF001
+    return frozenset(handler.id for handler in handlers if handler.reason == "delete")
+
+
+def is_kopfs_release(fn: kopf.PatchFn) -> bool:
+    """Whether Kopf takes its own finalizer off with this function of a patch.
+
+    There is no public way to ask whether Kopf does so in a cycle: this knows its function by name.
+    """
+    return isinstance(fn, functools.partial) and fn.func.__name__ == "allow_deletion"
+
+
 def settings_in_force() -> kopf.OperatorSettings | None:
     """The settings of the operator in whose handler this is called; None outside of operators.
 

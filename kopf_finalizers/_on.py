@@ -16,7 +16,7 @@ from typing_extensions import Unpack
 
 from ._dedicated.dedicated import DedicatedFinalizers
 from ._dedicated.filters import FILTERS, Filters
-from ._dedicated.uses import Use
+from ._dedicated.uses import OnTimeout, Use, check_deadline
 from ._errors import ConfigurationError
 from ._handlers import (
     ChangingDecorator,
@@ -150,6 +150,8 @@ class On:
         *,
         finalizer: FinalizerArg = LEFT_OUT,
         leaves: str | None = None,
+        release_after: float | None = None,
+        on_timeout: OnTimeout | None = None,
         **options: Unpack[DeleteOptions],
     ) -> ChangingDecorator:
         """`kopf.on.delete`, with a finalizer: a cleanup.
@@ -169,9 +171,18 @@ class On:
         whoever has to decide that. `Finalizers.inventory` and `kopf-finalizers document` show it,
         and what the cleanup is for: the first paragraph of the function's docstring.
 
+        `release_after=` gives a cleanup with a dedicated finalizer a time, in seconds from the
+        *deletion* (Kopf's `timeout=` counts from its first call): also while the operator is down.
+        When it has passed, and the cleanup has not succeeded, that is logged, told to the hooks of
+        `kopf_finalizers.instrumentation`, and posted as an event of the object. With
+        `on_timeout="release"` the finalizer goes then, and the cleanup is called no more: what it
+        cleans up is left behind. With `"keep"` it stays, and the cleanup is tried again as before.
+        A call that is under way is not interrupted.
+
         Raises:
             ConfigurationError: As in `create`; also when another cleanup waits with this finalizer
-                on this resource, or `optional=` contradicts `finalizer=`.
+                on this resource, `optional=` contradicts `finalizer=`, or `release_after=` has no
+                dedicated finalizer, no `on_timeout=`, or is no positive number.
 
         Example:
             >>> @finalizers.on.delete("mygroup", "v1", "myresources", finalizer="backups")
@@ -191,7 +202,16 @@ class On:
                 f'on.delete(finalizer="{finalizer}") makes the object wait for this cleanup, and'
                 " optional=True asks for the contrary: leave one of the two out."
             )
-        return self._decorator("delete", (arg1, arg2, arg3), finalizer, options, leaves=leaves)
+        check_deadline(finalizer, release_after, on_timeout)
+        return self._decorator(
+            "delete",
+            (arg1, arg2, arg3),
+            finalizer,
+            options,
+            leaves=leaves,
+            release_after=release_after,
+            on_timeout=on_timeout,
+        )
 
     def field(
         self,
@@ -295,8 +315,7 @@ class On:
         args: tuple[ResourceArg, ResourceArg, ResourceArg],
         finalizer: FinalizerArg,
         given: Mapping[str, Any],
-        *,
-        leaves: str | None = None,
+        **cleanup: Any,
     ) -> Callable[[HandlerT], HandlerT]:
         options = dict(given)
         if options.get("registry") is None:
@@ -319,7 +338,7 @@ class On:
                 selector=selector,
                 registry=options["registry"],
                 handler_id="/".join([str(handler_id), *_field_suffix(options.get("field"))]),
-                leaves=leaves,
+                **cleanup,
             )
             if _needs_kopf(kind, options):
                 self._guarded.append(own)

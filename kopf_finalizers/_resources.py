@@ -98,11 +98,18 @@ class HandledResources:
     """
 
     def __init__(
-        self, when: Callable[..., bool], *, purpose: str, registry: kopf.OperatorRegistry
+        self,
+        when: Callable[..., bool],
+        *,
+        purpose: str,
+        registry: kopf.OperatorRegistry,
+        is_asked: Callable[[Selector], bool] = lambda _: False,
     ) -> None:
         self._when = when
         self._purpose = purpose
         self._registry = registry
+        # Whether the filter is asked about these anyway.
+        self._is_asked = is_asked
         self._asked = list[Any]()
         self._is_complete = False
         # An operator that is embedded may declare handlers after it has applied its identity.
@@ -111,7 +118,8 @@ class HandledResources:
     def ask(self, **_: Any) -> None:
         """Begin with what is declared by now; safe to call again."""
         for args, options in handled_resources(self._registry):
-            if (args, options) not in self._asked:
+            selector = Selector(args, tuple(options.items()))
+            if (args, options) not in self._asked and not self._is_asked(selector):
                 name = f"{self._purpose}:{len(self._asked)}"
                 self._asked.append((args, options))
                 ask_of_events(self._look, args, id=name, registry=self._registry, **options)

@@ -6,7 +6,7 @@ import json
 import os
 import shlex
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
@@ -84,11 +84,12 @@ def document(
     if output is not None and check is not None:
         raise CommandError("--output writes the file that --check compares: leave one of them out.")
     finalizers = finalizers_of(paths, modules, verbose=verbose)
-    text = {
+    forms: dict[str, Callable[[Finalizers], str]] = {
         "markdown": as_markdown,
         "json": as_json,
         "prometheus": functools.partial(as_alerts, stuck_for=stuck_for),
-    }[format_](finalizers)
+    }
+    text = forms[format_](finalizers)
     if output is not None:
         write(output, text)
     elif check is None:

@@ -12,21 +12,23 @@ sends one patch. The library takes part at two places, both public:
 """
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
 from typing import Any
 
 import kopf
 
 from .._changes import Finalizer, has_effect, wake_up
+from .._deletions.deletions import Deletions, Sighting
 from .._errors import ConfigurationError
-from .._resources import Selector, ask_of_events
+from .._resources import HandledResources, Selector, ask_of_events
 from .._settings import Unchanged, logger
+from ..instrumentation._hooks import listen
 from .cycle import Cycle, decide
 from .filters import Seen
 from .leftovers import look_through
 from .progress import ObservedProgress, is_observed_by, own_of
-from .uses import Place, Use, Uses
+from .uses import Place, Use, Uses, Wanted
 
 
 class DedicatedFinalizers:
@@ -35,10 +37,19 @@ class DedicatedFinalizers:
     Args:
         former: Those that have had other names.
         left: Names that are taken off whenever the operator's own finalizer is.
+        deletions: The objects being deleted that the operator holds.
     """
 
-    def __init__(self, *, former: Iterable[Finalizer] = (), left: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        *,
+        former: Iterable[Finalizer] = (),
+        left: Iterable[str] = (),
+        deletions: Deletions,
+    ) -> None:
         self._uses = Uses(former, left)
+        self._deletions = deletions
+        self._resources: HandledResources | None = None
         self._places = set[Place]()
         self._settings: kopf.OperatorSettings | None = None
         self._storage: ObservedProgress | None = None
@@ -82,13 +93,48 @@ class DedicatedFinalizers:
             if use.finalizer not in known:
                 logger.info("Another dedicated finalizer of this operator: %s.", use.finalizer)
             self._observe(self._settings)
+        if use.release_after is not None:
+            self._deletions.is_wanted = True
+            self.begin()
 
-    def apply(self, settings: kopf.OperatorSettings, unchanged: Unchanged) -> None:
+    def apply(
+        self,
+        settings: kopf.OperatorSettings,
+        unchanged: Unchanged,
+        registry: kopf.OperatorRegistry,
+    ) -> None:
         """Take part in the cycles of an operator that is about to start."""
         self._settings = settings
         self._unchanged = unchanged
+        self._registry = registry
+        self._deletions.reset()
         if self.uses:
             self._observe(settings)
+        listen(self)
+        self.begin()
+
+    def begin(self) -> None:
+        """Look at all objects of the operator, if somebody wants to know which it holds."""
+        if self._settings is None or not self._deletions.is_active:
+            return
+        self._observe(self._settings)
+        if self._resources is None:
+            registry = self._registry
+            self._resources = HandledResources(
+                functools.partial(self._ask, registry),
+                purpose="deletions",
+                registry=registry,
+                is_asked=lambda one: any(
+                    place == registry and selector.parts() == one.parts()
+                    for place, selector in self._places
+                ),
+            )
+
+            @kopf.on.cleanup(registry=registry, id="kopf-finalizers/deletions")
+            def forget(**_: Any) -> None:
+                self._deletions.reset()
+
+        self._resources.ask()
 
     def _ask_at(self, place: Place) -> None:
         if place in self._places:
@@ -112,23 +158,47 @@ class DedicatedFinalizers:
         settings = self._looked_after()
         cycle = Cycle(patch, kwargs["logger"], leftover=bool(patch))
         self._cycle.set(cycle)
+        body: kopf.Body = kwargs["body"]
+        persistence = settings.persistence
+        progress = own_of(persistence.progress_storage)
+        wanted = self._uses.of(registry, kwargs["resource"])
+        if self._deletions.concern(kwargs["type"], body):
+            self._look(kwargs, wanted, registry, progress)
+            progress = self._deletions.reading(progress)
         if kwargs["type"] == "DELETED":
             return False
-        body: kopf.Body = kwargs["body"]
-        wanted = self._uses.of(registry, kwargs["resource"])
         if cycle.is_leftover:
             look_through(patch, body, wanted, kwargs["logger"])
-        persistence = settings.persistence
-        seen = Seen(
-            kwargs,
-            progress=own_of(persistence.progress_storage),
-            diffbase=persistence.diffbase_storage,
-        )
+        seen = Seen(kwargs, progress=progress, diffbase=persistence.diffbase_storage)
         for one in wanted:
             decide(one, seen, cycle, patch, persistence.finalizer)
         if cycle.is_leftover and not has_effect(patch, body):
             wake_up(settings, body, patch)
         return False
+
+    def _look(
+        self,
+        kwargs: Mapping[str, Any],
+        wanted: Iterable[Wanted],
+        registry: kopf.OperatorRegistry,
+        progress: kopf.ProgressStorage,
+    ) -> None:
+        """Have it seen that an object is being deleted, or has gone."""
+        self._deletions.look(
+            Sighting(
+                event=kwargs["type"],
+                body=kwargs["body"],
+                resource=kwargs["resource"],
+                registry=registry,
+                logger=kwargs["logger"],
+                progress=progress,
+                cleanups=[
+                    (name, tuple(use for use in one.uses if use.is_cleanup))
+                    for one in wanted
+                    for name in one.finalizer.names
+                ],
+            )
+        )
 
     def _current(self) -> Cycle | None:
         """What is known in the current cycle, unless it is over."""
@@ -156,6 +226,6 @@ class DedicatedFinalizers:
         """Observe the progress storage, if it is another one than before."""
         storage = settings.persistence.progress_storage
         if self._storage is None or not is_observed_by(storage, self._storage):
-            self._storage = ObservedProgress(storage, settings, self._current)
+            self._storage = ObservedProgress(storage, settings, self._current, self._deletions)
             settings.persistence.progress_storage = self._storage
         return self._storage

@@ -23,6 +23,7 @@ from typing import cast
 import kopf
 
 from .._changes import MergeIntoBody
+from .._deletions.deletions import Deletions
 from .._errors import ConfigurationError
 from .cycle import Cycle, is_finished
 from .leftovers import guard_kopfs_own
@@ -35,6 +36,7 @@ class ObservedProgress(kopf.MultiProgressStorage):
         storage: The operator's own.
         settings: Where it is set.
         current: What is known in the current cycle, if there is one.
+        deletions: The objects being deleted that the operator holds.
     """
 
     def __init__(
@@ -42,11 +44,13 @@ class ObservedProgress(kopf.MultiProgressStorage):
         storage: kopf.ProgressStorage,
         settings: kopf.OperatorSettings,
         current: Callable[[], Cycle | None],
+        deletions: Deletions,
     ) -> None:
         super().__init__([storage])
         self.observed = storage
         self._settings = settings
         self._current = current
+        self._deletions = deletions
         # Whether Kopf has asked this storage in this cycle.
         self._asked: ContextVar[bool] = ContextVar("asked", default=False)
 
@@ -74,13 +78,12 @@ class ObservedProgress(kopf.MultiProgressStorage):
         """How far a handler has come; not far enough to be called while a finalizer is missing."""
         record = self.observed.fetch(key=key, body=body)
         cycle = self._current()
-        if cycle is None:
-            return record
-        if record is not None and record.get("purpose") != "delete" and cycle.waits_for(key):
+        if cycle is not None and _is_of_a_creation(record) and cycle.waits_for(key):
             # Kopf would take what is left of a creation for this deletion's progress, and a
             # creation that has succeeded for a cleanup that has.
-            return None
-        if not cycle.postponed or is_finished(record):
+            record = None
+        record = self._deletions.asked(key, body, self._deletions.read(key, body, record))
+        if cycle is None or not cycle.postponed or is_finished(record):
             return record
         # Not stored (see below), so it only has to be later than the end of this cycle.
         later = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
@@ -99,6 +102,7 @@ class ObservedProgress(kopf.MultiProgressStorage):
         if cycle is not None and cycle.postponed:
             return
         self.observed.store(key=key, record=record, body=body, patch=patch)
+        self._deletions.attempted(key, body, record)
         if cycle is not None and is_finished(record):
             cycle.finish(key, record, patch)
 
@@ -109,6 +113,8 @@ class ObservedProgress(kopf.MultiProgressStorage):
     def touch(self, *, body: kopf.Body, patch: kopf.Patch, value: str | None) -> None:
         """Kopf removes its last touch right before it sends a patch: so it is what is sent."""
         self.observed.touch(body=body, patch=patch, value=value)
+        if value is None:
+            self._deletions.sending(body, patch)
         cycle = self._current()
         if value is None and cycle is not None and cycle.patch is patch:
             guard_kopfs_own(patch, body, self._settings.persistence.finalizer)
@@ -118,6 +124,10 @@ class ObservedProgress(kopf.MultiProgressStorage):
     def flush(self) -> None:
         """Write what is kept elsewhere."""
         self.observed.flush()
+
+
+def _is_of_a_creation(record: kopf.ProgressRecord | None) -> bool:
+    return record is not None and record.get("purpose") != "delete"
 
 
 def _move_annotations(patch: kopf.Patch) -> None:

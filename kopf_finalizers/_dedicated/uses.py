@@ -2,9 +2,10 @@
 
 import functools
 import inspect
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias, cast
 
 import kopf
 
@@ -13,6 +14,9 @@ from .._errors import ConfigurationError
 from .._kopf import selects
 from .._resources import Selector
 from .filters import Filters, Seen
+
+OnTimeout: TypeAlias = Literal["release", "keep"]
+"""What becomes of a finalizer whose cleanup is overdue."""
 
 Place: TypeAlias = tuple[kopf.OperatorRegistry, Selector]
 """A resource as it was written, and where: Kopf is asked there."""
@@ -29,6 +33,8 @@ class Use:
     registry: kopf.OperatorRegistry
     handler_id: str
     leaves: str | None = None
+    release_after: float | None = None
+    on_timeout: OnTimeout | None = None
     filters: Filters = field(default=Filters(), compare=False)
 
     @property
@@ -40,6 +46,11 @@ class Use:
     def is_cleanup(self) -> bool:
         """Whether the finalizer waits for this handler to succeed."""
         return self.kind == "delete"
+
+    @property
+    def is_released(self) -> bool:
+        """Whether the finalizer goes when the cleanup is overdue."""
+        return self.on_timeout == "release"
 
     def meets(self, other: "Use") -> bool:
         """Whether both may be cleanups of one object, by different functions.
@@ -61,6 +72,34 @@ class Use:
             mine is not None
             and mine == theirs
             and (self.finalizer, self.handler_id) == (other.finalizer, other.handler_id)
+        )
+
+
+def check_deadline(finalizer: object, release_after: object, on_timeout: object) -> None:
+    """Refuse what `release_after=` and `on_timeout=` cannot mean.
+
+    Raises:
+        ConfigurationError: It has no dedicated finalizer, no decision, or is no positive number.
+    """
+    if release_after is None and on_timeout is None:
+        return
+    if release_after is None or on_timeout not in ("release", "keep"):
+        raise ConfigurationError(
+            "release_after= and on_timeout= go together, since somebody has to decide what is"
+            ' worse: on_timeout="release" lets the object go, and what the cleanup cleans up is'
+            ' left behind; on_timeout="keep" only tells, and the object hangs on.'
+        )
+    if not isinstance(finalizer, str):
+        raise ConfigurationError(
+            "release_after= is for a cleanup with a dedicated finalizer, which can go by itself:"
+            ' add finalizer="...". For all others there is Kopf\'s timeout=, which counts from the'
+            " first call."
+        )
+    is_number = isinstance(release_after, int | float) and not isinstance(release_after, bool)
+    if not is_number or not 0 < cast("float", release_after) < math.inf:
+        raise ConfigurationError(
+            f"release_after={release_after!r} must be a number of seconds from the deletion, as in"
+            " release_after=3600."
         )
 
 

@@ -112,7 +112,7 @@ def test_functions_of_a_patch_may_be_taken_off() -> None:
 
 
 # What a decorator takes besides Kopf's arguments and `finalizer=`.
-OWN_ARGUMENTS = {"delete": ["leaves"]}
+OWN_ARGUMENTS = {"delete": ["leaves", "release_after", "on_timeout"]}
 
 
 @pytest.mark.parametrize("kind", KINDS)

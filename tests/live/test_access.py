@@ -14,7 +14,7 @@ pytest.importorskip("kubernetes", reason="the extra cluster is not installed")
 from kopf_finalizers._cluster.access import Cluster, ClusterError, RefusedError
 
 from ..support.commands import DISCOVERY, Scripted, kubeconfig, run, scripted
-from ..support.servers import KubeApiServer, _free_port
+from ..support.servers import KubeApiServer, free_port
 
 INSECURE = {"insecure-skip-tls-verify": True}
 EMPTY: dict[str, Any] = {"items": []}
@@ -203,7 +203,7 @@ def test_a_cluster_that_cannot_be_reached_is_named(
 ) -> None:
     """With its address, after a few attempts."""
     monkeypatch.setattr("time.sleep", lambda _: None)
-    url = f"http://127.0.0.1:{_free_port()}"
+    url = f"http://127.0.0.1:{free_port()}"
     result = run("holders", on=kubeconfig(home / "config", url, {}))
     assert result.exit_code == 2
     assert f"{url} cannot be reached" in result.output

@@ -9,6 +9,8 @@ import kopf
 
 from kopf_finalizers import configure
 
+from .kopf_cycles import RESOURCE
+
 
 def settled_event(count: int) -> Callable[[], object]:
     """One event of an object that has all of its dedicated finalizers.
@@ -32,6 +34,7 @@ def settled_event(count: int) -> Callable[[], object]:
     filters = [handler.when for handler in registry._watching._handlers]
     logger = logging.getLogger("tests")
     given: dict[str, Any] = {"body": body, "type": "MODIFIED", "logger": logger}
+    given |= {"resource": RESOURCE}
 
     # Kopf makes a patch for each event, which tells one from the next; here two take turns.
     patches = itertools.cycle([kopf.Patch(body=body), kopf.Patch(body=body)])

@@ -139,16 +139,19 @@ class CycledOperator:
 
 
 def start(
-    registry: kopf.OperatorRegistry, settings: kopf.OperatorSettings | None = None
+    registry: kopf.OperatorRegistry,
+    settings: kopf.OperatorSettings | None = None,
+    *,
+    activity: Activity = Activity.STARTUP,
 ) -> kopf.OperatorSettings:
-    """The startup of an operator, as Kopf does it."""
+    """The startup of an operator, as Kopf does it, or another of its activities."""
     settings = settings or kopf.OperatorSettings()
     asyncio.run(
         run_activity(
             lifecycle=cast("Any", kopf.lifecycles.all_at_once),
             registry=registry,
             settings=settings,
-            activity=Activity.STARTUP,
+            activity=activity,
             indices=OperatorIndexers().indices,
             memo=cast("Any", kopf.Memo()),
         )

@@ -357,7 +357,7 @@ class KubeApiServer:
         first, attempts = not self._port, 5
         for left in reversed(range(attempts)):
             if first:
-                self._port = _free_port()
+                self._port = free_port()
             self._apiserver = self._run_apiserver()
             with Api(self.url, self.token).client as client:
                 if _ready(client, "/readyz", self._apiserver):
@@ -378,7 +378,7 @@ class KubeApiServer:
 
     def _start_etcd(self) -> None:
         for left in reversed(range(5)):
-            self._etcd_port = _free_port()
+            self._etcd_port = free_port()
             url = f"http://127.0.0.1:{self._etcd_port}"
             self._etcd = self._run(
                 "etcd",
@@ -532,7 +532,7 @@ def _end(process: subprocess.Popen[bytes] | None) -> None:
         process.wait()
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -1,0 +1,205 @@
+"""What is known of objects being deleted without an event of them: new lists, and moments."""
+
+import asyncio
+import functools
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+
+import kopf
+import pytest
+
+from kopf_finalizers import OperatorIdentity
+from kopf_finalizers._deletions import deletions as module
+from kopf_finalizers._deletions.calling_off import CallingOff
+from kopf_finalizers._deletions.deletions import Deletions, Sighting
+from kopf_finalizers._deletions.posting import Poster, threshold_of
+
+from ..support.dedicated import BACKUPS, OWN, alive, deleting, record
+from ..support.hooks import Told, telling
+from ..support.kopf_cycles import RESOURCE
+from ..support.servers import Body
+
+
+class Watched:
+    """What an operator sees of objects, one sighting after the other, without Kopf around it."""
+
+    def __init__(self, poster: Poster | None = None) -> None:
+        identity = OperatorIdentity(domain="mycompany.com", operator="db-operator")
+        self.registry = kopf.OperatorRegistry()
+        kopf.on.delete("things", registry=self.registry, id="drop")(lambda **_: None)
+        self.deletions = Deletions(
+            OWN,
+            own_names=frozenset({OWN}),
+            owns=identity.owns,
+            calling_off=CallingOff(identity),
+            poster=poster or Poster(),
+        )
+
+    def see(self, body: Body, event: str | None = "MODIFIED", **changed: Any) -> kopf.Body:
+        seen = kopf.Body(cast("kopf.RawBody", body))
+        sighting: dict[str, Any] = {
+            "event": event,
+            "body": seen,
+            "resource": RESOURCE,
+            "registry": self.registry,
+            "logger": logging.getLogger("cycle"),
+            "progress": kopf.AnnotationsProgressStorage(prefix="db-operator.mycompany.com"),
+            "cleanups": [(BACKUPS, ())],
+        }
+        self.deletions.look(Sighting(**sighting | changed))
+        return seen
+
+
+def in_a_loop(test: Callable[..., Any]) -> Callable[..., None]:
+    @functools.wraps(test)
+    def run(*args: Any, **kwargs: Any) -> None:
+        asyncio.run(test(*args, **kwargs))
+
+    return run
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+@in_a_loop
+async def test_what_a_new_list_does_not_have_is_not_held_any_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Kopf tells nothing of objects that went while no watch was open, and lists the others."""
+    monkeypatch.setattr(module, "_LISTING", 0.05)
+    watched = Watched()
+    elsewhere = deleting(BACKUPS, uid="3", namespace="other")
+    with telling(Told()) as told:
+        for body in (deleting(BACKUPS), deleting(BACKUPS, uid="2"), elsewhere):
+            watched.see(body)
+        await asyncio.sleep(0.001)
+        watched.see(alive(uid="9"), None)
+        watched.see(deleting(BACKUPS, uid="2"), None)
+        await until(lambda: [one for one in told.details if one.event == "gone"])
+        watched.see(alive(uid="9"), None)  # and another list, that is looked through, too
+        await until(lambda: len(told.of(BACKUPS)) == 5)
+    gone = [(one.uid, one.outcome) for one in told.details if one.event == "gone"]
+    assert gone == [("1-2", "unseen"), ("2", "unseen")]
+
+
+@in_a_loop
+async def test_what_a_handler_is_called_for_need_not_be_seen_meanwhile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Kopf looks at no event of an object before its handlers have ended."""
+    monkeypatch.setattr(module, "_LISTING", 0.05)
+    watched = Watched()
+    with telling(Told()) as told:
+        seen = watched.see(deleting(OWN))
+        watched.deletions.asked("drop", seen, None)
+        others = watched.see(deleting(OWN, uid="2"))
+        watched.deletions.asked("drop", others, None)
+        watched.deletions.sending(others, kopf.Patch())
+        waiting = watched.see(deleting(OWN, uid="3"))
+        later: Any = {"delayed": "2040-01-01T00:00:00.000000+00:00"}
+        watched.deletions.asked("drop", waiting, later)
+        watched.deletions.asked("a creation", waiting, None)
+        await asyncio.sleep(0.001)
+        watched.see(alive(uid="9"), None)
+        await until(lambda: [one for one in told.details if one.event == "gone"])
+    assert [one.uid for one in told.details if one.event == "gone"] == ["2", "3"]
+
+
+def test_what_is_not_known_is_not_told_of() -> None:
+    """A storage may be asked about any object."""
+    watched = Watched()
+    body = kopf.Body(cast("kopf.RawBody", deleting(OWN)))
+    done: Any = {"purpose": "delete", "success": True}
+    of_a_creation: Any = {"purpose": "create"}
+    with telling(Told()) as told:
+        watched.see(deleting(OWN, uid="2"))
+        assert watched.deletions.asked("drop", body, None) is None
+        assert watched.deletions.read("drop", body, done) == done
+        watched.deletions.attempted("drop", body, done)
+        watched.deletions.sending(body, kopf.Patch())
+        watched.see(deleting(OWN), "DELETED")
+        # Without the operator's own finalizer nothing waits for its handlers.
+        seen = watched.see(deleting(BACKUPS, uid="3"))
+        watched.deletions.attempted("drop", seen, done)
+        watched.deletions.attempted("create", seen, of_a_creation)
+    assert [str(one.event) for one in told.details] == ["held", "held"]
+
+
+@in_a_loop
+async def test_what_has_gone_is_remembered_for_a_while_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nothing is kept of objects that are no longer there."""
+    monkeypatch.setattr(module, "_REMEMBERED", 0.0)
+    watched = Watched()
+    with telling(Told()) as told:
+        for uid in ("1", "2"):
+            watched.see(deleting(OWN, uid=uid))
+            watched.see(deleting(OWN, uid=uid), "DELETED")
+            await asyncio.sleep(0.001)
+        watched.see(deleting(OWN, uid="1"))
+    assert told.of(OWN) == ["held", "gone removed"] * 2 + ["held"]
+
+
+@pytest.mark.parametrize(
+    ("waited", "moment"), [(0, 600), (599, 600), (601, 2400), (2399, 2400), (4000, 4200)]
+)
+def test_events_are_posted_at_moments_counted_from_the_deletion(
+    monkeypatch: pytest.MonkeyPatch, waited: float, moment: float
+) -> None:
+    """So that an operator which is started again and again posts no more than one that runs."""
+    moments = list[float]()
+    monkeypatch.setattr(
+        "kopf_finalizers._deletions.held.Deletion.later",
+        lambda self, what, seconds, fn: moments.append(seconds),
+    )
+    began = datetime.now(UTC) - timedelta(seconds=waited)
+    watched = Watched(Poster(threshold_of(True)))
+    watched.see(alive(OWN, deletionTimestamp=began.isoformat()))
+    assert moments == [moment]
+
+
+@in_a_loop
+async def test_the_operators_own_finalizer_is_named_where_it_waits_by_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Not where all that it waits for are finalizers that are named anyway."""
+    posted = list[str]()
+
+    def event(body: kopf.Body, *, message: str, **_: Any) -> None:
+        posted.append(f"{body.metadata.uid}: {message}")
+
+    monkeypatch.setattr(kopf, "event", event)
+    watched = Watched(Poster(threshold_of(0.01)))
+    now = datetime.now(UTC)
+    failed = {"db-operator.mycompany.com/drop": record(purpose="delete", message="no zone")}
+    for uid, finalizers, annotations in [
+        ("1", (BACKUPS, OWN), {}),
+        ("2", (BACKUPS, OWN), failed),
+        ("3", (OWN,), {}),
+    ]:
+        found = {"uid": uid, "annotations": annotations, "deletionTimestamp": now.isoformat()}
+        watched.see(alive(*finalizers, **found))
+    await until(lambda: len(posted) == 4)
+    watched.deletions.reset()
+    since = now.isoformat(timespec="seconds")
+    tried = "It was tried once; the last error: no zone."
+    assert set(posted) == {
+        f"1: {BACKUPS} waits for its handlers to end since {since}.",
+        f"2: {BACKUPS} waits for its handlers to end since {since}.",
+        f"2: {OWN} waits for the cleanup drop since {since}. {tried}",
+        f"3: {OWN} waits for its handlers to end since {since}.",
+    }
+
+
+def test_no_event_is_posted_where_nobody_has_asked_for_it() -> None:
+    """It is opt-in."""
+    assert threshold_of(False) is None
+    assert threshold_of(None) is None
+    assert threshold_of(True) == 600
+    assert threshold_of(90) == 90
