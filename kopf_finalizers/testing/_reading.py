@@ -98,7 +98,7 @@ def _clause(text: str) -> tuple[float, str, dict[str, str]]:
     try:
         return float(named.get("q", "1")), type_, named
     except ValueError:
-        return 1.0, type_, named
+        return 0.0, type_, named
 
 
 # Selectors

@@ -315,7 +315,7 @@ def test_a_watch_of_metadata(api: Api, resource: Resource) -> None:
             "PartialObjectMetadataList",
         ),
         (f"{PARTIAL_LIST}, application/json", "PartialObjectMetadataList"),
-        (f"application/json;q=0.5, {PARTIAL_LIST};q=best", "PartialObjectMetadataList"),
+        (f"{PARTIAL_LIST};q=best, application/json;q=0.5", "ThingList"),
     ],
 )
 def test_the_first_form_that_can_be_had(
