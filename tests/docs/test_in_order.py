@@ -1,5 +1,6 @@
 """The pages with commands for a cluster: all of their commands, in the page's own order."""
 
+import contextlib
 import os
 import re
 import shutil
@@ -10,7 +11,7 @@ import pytest
 
 from ..conftest import ASSETS, NO_ASSETS
 from ..support.reader import Reader, blocks_of
-from ..support.servers import KubeApiServer
+from ..support.servers import KubeApiServer, Resource, client_of, wait_until
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -20,6 +21,7 @@ TYPED_BY = {
     "README.md": "test_documentation.py",
     "adopting.md": "test_adopting.py",
     "db-operator-finalizers.md": "test_pages.py",
+    "leaving.md": "test_in_order.py",
     "start.md": "test_in_order.py",
     "terminating.md": "test_pages.py",
 }
@@ -54,3 +56,52 @@ def test_every_page_with_commands_for_a_cluster_is_typed() -> None:
         if re.search(r"^(\$ )?(kubectl|kopf run)", code, re.MULTILINE)
     }
     assert found <= TYPED_BY.keys()
+
+
+@pytest.mark.skipif(shutil.which("jq") is None, reason="jq is not there")
+def test_the_library_can_be_left(cluster: KubeApiServer, tmp_path: Path) -> None:
+    """In the page's releases each object is created once and cleaned up once, plain Kopf's too."""
+    databases = Resource("mycompany.com", "v1", "databases", "Database")
+    cluster.define(databases.group, databases.version, databases.plural, kind=databases.kind)
+    blocks = list(blocks_of((DOCS / "leaving.md").read_text()))
+    today, one, two = [code for kind, code, _ in blocks if kind == "python"]
+    (command,) = [code for kind, code, _ in blocks if kind == "sh"]
+    own, backups = "mycompany.com/db-operator", "mycompany.com/db-operator.backups"
+
+    with (
+        contextlib.closing(client_of(cluster)) as api,
+        api.watching(databases.path) as seen,
+        Reader(cluster, tmp_path) as reader,
+    ):
+
+        def release(code: str) -> None:
+            reader.interrupt()
+            (tmp_path / "db_operator.py").write_text(code)
+            reader.type("kopf run -A db_operator.py", "")
+
+        def finalizers() -> list[str]:
+            return list(api.get(databases.path_to("a")).json()["metadata"]["finalizers"])
+
+        release(today)
+        for name in ("a", "b"):
+            api.create(databases.path, databases.body(name, spec={"size": 1})).raise_for_status()
+        wait_until(lambda: reader.log.count("is created") == 2, what=reader.log)
+        assert finalizers() == [backups, own]
+        assert reader.output(command) == "default/a\ndefault/b\n"
+        release(one)
+        wait_until(lambda: finalizers() == [own], what=reader.log)
+        wait_until(lambda: reader.output(command) == "")
+        release(two)
+        api.merge_patch(databases.path_to("a"), {"spec": {"size": 2}}).raise_for_status()
+        handled = '{"spec":{"size":2}}\n'
+        wait_until(lambda: handled in seen.of("a")[-1][1]["metadata"]["annotations"].values())
+        api.delete(databases.path_to("b")).raise_for_status()
+        seen.wait_for("DELETED", "b")
+        release(today)  # back again
+        wait_until(lambda: finalizers() == [own, backups], what=reader.log)
+        api.delete(databases.path_to("a")).raise_for_status()
+        seen.wait_for("DELETED", "a")
+    for name in ("a", "b"):
+        assert reader.log.count(f"database of {name} is created") == 1
+        assert reader.log.count(f"backups of {name} are dropped") == 1
+        assert "kopf.zalando.org" not in str(seen.of(name))

@@ -49,7 +49,9 @@ KINDS = {
     "text": "what a command prints",
     "": "a command to install or to type",
     "{eval-rst}": "Sphinx's",
+    "{glossary}": "Sphinx's",
     "{include}": "Sphinx's",
+    "{index}": "Sphinx's",
     "{raw}": "Sphinx's",
     "{toctree}": "Sphinx's",
 }

@@ -1,5 +1,6 @@
 """The site as it is built: what a reader sees of the reference, and of every page."""
 
+import json
 import re
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 
 pytest.importorskip("furo")
 bs4 = pytest.importorskip("bs4")
+SearchEnglish = pytest.importorskip("sphinx.search.en").SearchEnglish
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -119,3 +121,30 @@ def test_the_picture_of_a_life_is_told_in_words(site: Path) -> None:
     (picture,) = soup(site / "handlers.html").select("figure.lifecycle svg")
     assert "Kubernetes removes the object" in picture.find("desc").text
     assert picture["aria-labelledby"] == "lifecycle-title lifecycle-text"
+
+
+@pytest.mark.parametrize(
+    ("words", "page"),
+    [
+        ("stuck", "troubleshooting"),
+        ("upgrade", "questions"),
+        ("422", "troubleshooting"),
+        ("multiple operators", "why"),
+        ("multiple operators", "questions"),
+        ("troubleshooting", "troubleshooting"),
+        ("uninstall", "troubleshooting"),
+        ("leave", "leaving"),
+        ("diff-base storage", "glossary"),
+    ],
+)
+def test_the_search_finds_the_page(site: Path, words: str, page: str) -> None:
+    """All of the words, as the search of the site looks for them."""
+    text = (site / "searchindex.js").read_text()
+    index = json.loads(text.removeprefix("Search.setIndex(").removesuffix(")"))
+    stem = SearchEnglish({}).stem
+    for word in words.replace("-", " ").split():
+        found = [index[kind].get(stem(word), []) for kind in ("titleterms", "terms")]
+        pages = {number for one in found for number in ([one] if isinstance(one, int) else one)}
+        # Sphinx looks for numbers among the entries of its index only.
+        pages |= {number for number, *_ in index["indexentries"].get(word, [])}
+        assert page in {index["docnames"][number] for number in pages}, word

@@ -91,7 +91,7 @@ class Reader:
                 )
             return
         self._last = command
-        output = self._run(command)
+        output = self.output(command)
         for line, found in zip(shown.splitlines(), output.splitlines(), strict=False):
             assert found.startswith(line), f"$ {command}\n{output}\nthe page has:\n{shown}"
         assert len(output.splitlines()) >= len(shown.splitlines()), output
@@ -124,7 +124,8 @@ class Reader:
             "PATH": f"{here}{os.pathsep}{os.environ['PATH']}",
         }
 
-    def _run(self, command: str) -> str:
+    def output(self, command: str) -> str:
+        """What a command prints, which has to succeed."""
         process = subprocess.run(
             ["/bin/sh", "-c", command],
             cwd=self.folder,
@@ -144,7 +145,7 @@ class Reader:
     def _see_in_output(self, expected: Any) -> None:
         """The last command prints this, at the latest when it is typed again and again."""
         deadline = time.monotonic() + PATIENCE
-        while not _within(expected, found := yaml.safe_load(self._run(self._last))):
+        while not _within(expected, found := yaml.safe_load(self.output(self._last))):
             assert time.monotonic() < deadline, f"$ {self._last}\n{found}\n{expected}\n{self.log}"
             time.sleep(0.1)
 
