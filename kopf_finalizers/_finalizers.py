@@ -391,10 +391,10 @@ class Finalizers:
     def inventory(self) -> "list[InventoryEntry]":
         """Every finalizer that the operator's handlers use: for its documentation.
 
-        It is complete for dedicated finalizers. For the operator's own one it knows the handlers
-        that were declared with this object's `on`. Those of `kopf.on.delete`, `kopf.on.daemon` and
-        `kopf.on.timer` make Kopf put the same finalizer on their objects, and are not listed; nor
-        is what handlers put on by themselves, with `add`, unless it is said with `declare`.
+        It has the handlers that are declared by now, with this object's `on` and with Kopf's own
+        decorators: `kopf.on.delete`, unless it is `optional`, `kopf.on.daemon` and `kopf.on.timer`
+        make Kopf put the operator's finalizer on their objects, too. What handlers put on by
+        themselves, with `add`, is there if it is said with `declare`.
 
         `kopf-finalizers document` prints it.
 
@@ -405,11 +405,12 @@ class Finalizers:
             >>> f"{entry.name} on {entry.resource} waits for {entry.waits_for}"
             'mycompany.com/db-operator on databases.v1.mycompany.com waits for drop_database ...'
         """
-        from ._inventory import inventory_of
+        from ._inventory import inventory_of, uses_of_kopf
 
+        registry = self._registry or kopf.get_default_registry()
         former = {self.name: self.former}
         return inventory_of(
-            self._guarded,
+            [*self._guarded, *uses_of_kopf(self.name, registry, self._guarded)],
             self._dedicated.uses,
             former | self._dedicated.former_names,
             self._by_hand,

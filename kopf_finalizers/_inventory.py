@@ -11,8 +11,11 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
+import kopf
+
 from ._dedicated.uses import Use
-from ._resources import Selector
+from ._kopf import handlers_of
+from ._resources import Selector, selector_of
 
 # The inner command prints the JSON Patch that takes one entry off: the last one where it is there
 # twice, and nothing at all where it is not there. The `test`s make an API server refuse the patch
@@ -34,6 +37,8 @@ kubectl patch RESOURCE NAME --namespace NAMESPACE --type json --patch "$(
   ')"
 """
 
+# Kopf's types of handlers that need its finalizer, other than for a deletion.
+_KINDS = {"DaemonHandler": "daemon", "TimerHandler": "timer"}
 _STOPPED = {"daemon": "the daemon", "timer": "the timer"}
 
 
@@ -47,7 +52,8 @@ class InventoryEntry:
             words where a handler selects its objects in a way that kubectl does not know.
         handler: The handler's id, as it stands in Kopf's logs; of a lambda without its folder.
             Empty where handlers put it on by hand.
-        decorator: What has declared it: `on.delete`, `on.daemon` and so on, or `declare`.
+        decorator: What has declared it: `on.delete`, `on.daemon`, `kopf.on.delete` and so on, or
+            `declare`.
         waits_for: What must happen before the operator takes it off an object being deleted.
         release: A command that takes it off one object by hand, and nobody else's. It is for a
             POSIX shell, with NAME and NAMESPACE to be replaced. Where the list has changed in
@@ -136,6 +142,26 @@ def selected_entries(
         yield one.selector, "", _entry_by_hand(one.finalizer, one, former_of=None)
 
 
+def uses_of_kopf(
+    finalizer: str, registry: kopf.OperatorRegistry, known: Iterable[Use]
+) -> list[Use]:
+    """The handlers of Kopf's own decorators for which it puts the operator's finalizer on."""
+    others = {(use.fn, use.handler_id) for use in known}
+    return [
+        Use(
+            finalizer=finalizer,
+            kind=_KINDS.get(type(handler).__name__, "delete"),
+            fn=handler.fn,
+            selector=selector_of(handler),
+            registry=registry,
+            handler_id=handler.id,
+            is_kopfs=True,
+        )
+        for handler in handlers_of(registry)
+        if handler.requires_finalizer and (handler.fn, handler.id) not in others
+    ]
+
+
 def _waits_of(own: Sequence[Use], dedicated: Sequence[Use]) -> list[tuple[Use, list[Use]]]:
     """What each use of a finalizer waits for."""
     return [
@@ -167,7 +193,7 @@ def _entry(
         name=name,
         resource=resource,
         handler=_shown(use.handler_id),
-        decorator=f"on.{use.kind}",
+        decorator=f"kopf.on.{use.kind}" if use.is_kopfs else f"on.{use.kind}",
         waits_for=_end_of(waits_for),
         release=release_command(name, resource if is_known else "RESOURCE"),
         former_of=former_of,

@@ -138,11 +138,18 @@ def handled_resources(
     """The resources of an operator's handlers, as Kopf's decorators take them."""
     found = list[tuple[tuple[Any, ...], dict[str, Any]]]()
     for handler in handlers_of(registry):
-        given = {key: one for key, one in vars(handler.selector).items() if one is not None}
-        args = tuple(given.pop(name) for name in ("any_name", "fn") if name in given)
-        if (args, given) not in found:
-            found.append((args, given))
+        selector = selector_of(handler)
+        resource = (selector.args, dict(selector.options))
+        if resource not in found:
+            found.append(resource)
     return found
+
+
+def selector_of(handler: Any) -> Selector:
+    """What one of Kopf's handlers was given."""
+    given = {key: one for key, one in vars(handler.selector).items() if one is not None}
+    args = tuple(given.pop(name) for name in ("any_name", "fn") if name in given)
+    return Selector(args, tuple(given.items()))
 
 
 def handler_ids(registry: kopf.OperatorRegistry) -> list[str]:

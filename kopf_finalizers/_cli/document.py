@@ -128,11 +128,8 @@ def as_markdown(finalizers: Finalizers) -> str:
 
 def _paragraphs(finalizers: Finalizers) -> Iterator[str]:
     entries = finalizers.inventory()
-    if finalizers.watches_only:
-        yield (
-            "This operator only watches: no handler of `finalizers.on` puts a finalizer on any"
-            " object."
-        )
+    if finalizers.watches_only and not entries:
+        yield "This operator only watches: no handler has a finalizer put on any object."
         return
     if entries:
         yield (
@@ -144,10 +141,10 @@ def _paragraphs(finalizers: Finalizers) -> Iterator[str]:
     if finalizers.former:
         names = ", ".join(f"`{name}`" for name in finalizers.former)
         yield f"It has had other names before, which objects may still carry: {names}."
+    is_used = any(entry.name == finalizers.name for entry in entries)
     yield (
-        f"`{finalizers.name}` is the operator's own. It is also put on the objects of handlers that"
-        " are declared with Kopf's own `kopf.on.delete` (unless they are `optional`),"
-        " `kopf.on.daemon` and `kopf.on.timer`; these are not listed here."
+        f"`{finalizers.name}` is the operator's own: Kopf puts it on and takes it off."
+        + ("" if is_used else " No handler has it put on any object.")
     )
     yield "## Releasing one by hand"
     yield (
@@ -159,7 +156,7 @@ def _paragraphs(finalizers: Finalizers) -> Iterator[str]:
     for command, uses in _by_command(entries).items():
         yield f"`{uses[0].name}` on {', '.join(dict.fromkeys(use.resource for use in uses))}:"
         yield f"```sh\n{command}\n```"
-    if not any(entry.name == finalizers.name for entry in entries):
+    if not is_used:
         yield f"`{finalizers.name}`, with the resource in place of RESOURCE:"
         yield f"```sh\n{release_command(finalizers.name)}\n```"
 

@@ -35,6 +35,8 @@ class Use:
     leaves: str | None = None
     release_after: float | None = None
     on_timeout: OnTimeout | None = None
+    # Whether Kopf's own decorator has declared it, and not the library's.
+    is_kopfs: bool = False
     filters: Filters = field(default=Filters(), compare=False)
 
     @property

@@ -25,6 +25,10 @@ def fn(**_: Any) -> None: ...
 def drop_backups(**_: Any) -> None: ...
 
 
+def is_any(resource: kopf.Resource) -> bool:
+    return True
+
+
 def finalizers_with(**options: Any) -> Finalizers:
     return configure("mycompany.com", "db-operator", registry=kopf.OperatorRegistry(), **options)
 
@@ -53,6 +57,28 @@ def test_a_handler_that_needs_no_finalizer_is_not_listed(kind: str) -> None:
     field = {"field": "spec"} if kind == "field" else {}
     getattr(finalizers.on, kind)(*DATABASES, **field)(fn)
     assert finalizers.inventory() == []
+
+
+def test_handlers_of_kopfs_own_decorators_are_listed() -> None:
+    """They have Kopf put the operator's finalizer on their objects, as those of `on` do."""
+    registry = kopf.OperatorRegistry()
+    finalizers = configure("mycompany.com", "db-operator", registry=registry)
+    finalizers.on.delete("others")(drop_backups)
+    declare: Any = kopf.on
+    declare.delete("databases", registry=registry)(fn)
+    declare.delete("mygroup", "v1", "things", optional=True, registry=registry)(fn)
+    declare.create("mygroup", "v1", "things", registry=registry)(fn)
+    declare.daemon(*DATABASES, registry=registry)(fn)
+    declare.timer(is_any, id="t", interval=9, registry=registry)(fn)
+    assert [
+        (entry.resource, entry.decorator, entry.handler) for entry in finalizers.inventory()
+    ] == [
+        ("others", "on.delete", "drop_backups"),
+        ("databases", "kopf.on.delete", "fn"),
+        ("databases.v1.mycompany.com", "kopf.on.daemon", "fn"),
+        ("the resources that is_any selects", "kopf.on.timer", "t"),
+    ]
+    assert entries_of(finalizers, OWN)[2][2] == "the daemon fn to stop"
 
 
 @pytest.mark.parametrize("options", [{"finalizer": None}, {"optional": True}])

@@ -236,17 +236,32 @@ def test_the_markdown_says_what_a_finalizer_is_for_and_what_it_leaves(folder: Pa
     assert text.count(r"(on.delete) | rows \| files |") == 2
 
 
-def test_the_markdown_says_what_it_does_not_know(folder: Path) -> None:
-    """Handlers of Kopf's own decorators have the operator's finalizer too, and are not listed."""
+def test_handlers_of_kopfs_own_decorators_are_in_the_document(folder: Path) -> None:
+    """An operator that only calls `configure` has all its finalizers there, too."""
     (folder / "db_operator.py").write_text(
-        CONFIGURED + "@kopf.on.delete('databases')\ndef drop(**_): ...\n"
+        CONFIGURED + "@kopf.on.create('databases')\n@kopf.on.delete('databases')\n"
+        "def drop(**_):\n    'Drops it.'\n"
+    )
+    text = run("document", "db_operator.py").stdout
+    assert (
+        "| `mycompany.com/db-operator` | databases | Drops it. | drop to succeed, or to be given up"
+        " | `drop` (kopf.on.delete) | not said |\n"
+    ) in text
+    assert "`mycompany.com/db-operator` is the operator's own: Kopf puts it on and takes" in text
+    assert text.count("```sh\nkubectl patch databases NAME ") == 1
+    assert "RESOURCE" not in text
+
+
+def test_an_operator_whose_own_finalizer_is_on_nothing_says_so(folder: Path) -> None:
+    """How it is released is there all the same: former releases may have put it on."""
+    (folder / "db_operator.py").write_text(
+        CONFIGURED + "@kopf.on.create('databases')\ndef create(**_): ...\n"
     )
     text = run("document", "db_operator.py").stdout
     assert text.startswith(
         "# Finalizers of mycompany.com/db-operator\n\n"
-        "`mycompany.com/db-operator` is the operator's own. It is also put on the objects of"
-        " handlers that are declared with Kopf's own `kopf.on.delete` (unless they are `optional`),"
-        " `kopf.on.daemon` and `kopf.on.timer`; these are not listed here.\n"
+        "`mycompany.com/db-operator` is the operator's own: Kopf puts it on and takes it off."
+        " No handler has it put on any object.\n"
     )
     assert "`mycompany.com/db-operator`, with the resource in place of RESOURCE:\n" in text
     assert text.count("```sh\nkubectl patch RESOURCE NAME ") == 1
@@ -259,8 +274,7 @@ def test_an_operator_that_only_watches_says_so(folder: Path) -> None:
     )
     assert run("document", "viewer.py").stdout == (
         "# Finalizers of a.org/viewer\n\n"
-        "This operator only watches: no handler of `finalizers.on` puts a finalizer on any"
-        " object.\n"
+        "This operator only watches: no handler has a finalizer put on any object.\n"
     )
 
 
