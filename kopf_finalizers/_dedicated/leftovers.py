@@ -23,8 +23,7 @@ def look_through(
         patch.fns.remove(moved)
         patch.metadata.annotations.update(moved.patch["metadata"]["annotations"])
     if is_being_deleted(body):
-        keeps = [fn for fn in patch.fns if not _is_refused(fn, body=body, logger=logger)]
-        patch.fns[:] = [fn for fn in keeps if not isinstance(fn, RemoveUnwanted)]
+        patch.fns[:] = [fn for fn in patch.fns if not _is_refused(fn, body=body, logger=logger)]
     else:
         names = {name for one in wanted for name in one.finalizer.names}
         patch.fns[:] = [fn for fn in patch.fns if not (isinstance(fn, Change) and fn.name in names)]

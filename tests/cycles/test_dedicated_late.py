@@ -21,6 +21,7 @@ from ..support.dedicated import (
     PREFIX,
     Operator,
     alive,
+    annotations_of,
     deleting,
     leftover,
     messages,
@@ -207,6 +208,30 @@ def test_progress_that_has_come_through_after_all_wakes_the_operator_up() -> Non
     first = operator.cycle(deleting(BACKUPS, BUCKETS, OWN))
     second = operator.cycle(first.after(), leftover=first.patch)
     assert touched(second)
+
+
+def test_progress_goes_first_though_another_finalizer_is_released_after_a_conflict() -> None:
+    """What lost a race once does not enter another one, whatever else is to be sent."""
+    operator = Operator()
+    operator.on.delete("things", finalizer="backups")(operator.handler("backups"))
+    operator.on.delete("things", finalizer="buckets")(operator.handler("buckets", LATER))
+    operator.on.create("things", finalizer="dns")(operator.handler("created"))
+    dns = f"{OWN}.dns"
+    first = operator.cycle(deleting(BACKUPS, BUCKETS, dns, OWN))
+    body = deleting(BACKUPS, BUCKETS, dns, OWN, labels={"a": "b"})
+    second = operator.cycle(body, leftover=first.patch)
+    assert f"{PREFIX}/backups" in second.patch["metadata"]["annotations"]
+    assert second.finalizers() == [BUCKETS, OWN]
+
+
+def test_progress_that_is_stored_first_is_an_event_of_its_own() -> None:
+    """Where the release has nothing left to do, the operator comes back all the same."""
+    operator = Operator()
+    operator.on.delete("things", finalizer="backups")(operator.handler("backups"))
+    operator.on.delete("things", finalizer="buckets")(operator.handler("buckets", LATER))
+    first = operator.cycle(deleting(BACKUPS, BUCKETS, OWN))
+    second = operator.cycle(deleting(BUCKETS, OWN), leftover=first.patch)
+    assert annotations_of(second.after()) == {"backups", "buckets"}
 
 
 @pytest.mark.parametrize("written", ["status", "spec", "labels"])
