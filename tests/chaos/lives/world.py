@@ -87,7 +87,7 @@ class World:
         self.server, self.folder, self.seed, self.allowed = server, folder, seed, allowed
         self.chance = random.Random(seed)
         self.operator = Described.at_random(
-            self.chance, versions=allowed.versions and self.chance.random() < 0.25
+            self.chance, versions=allowed.versions and self.chance.random() < 0.4
         )
         plural = f"lives{re.sub('[^a-z0-9]', 'x', seed)}"
         self.resource = Resource("example.com", STORED, plural, plural.title())
