@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import kopf
 
 from ._changes import Finalizer, append
+from ._dedicated.cleanups import Cleanups
 from ._dedicated.dedicated import DedicatedFinalizers
 from ._deletions.calling_off import CallingOff, annotation_of
 from ._deletions.deletions import Deletions
@@ -19,7 +20,15 @@ from ._on import On
 from ._patches import remove_finalizer
 from ._resources import HandledResources, Selector
 from ._selection import Selection
-from ._settings import KOPF_FINALIZER, KOPF_PREFIX, DefaultMarker, Unchanged, apply_identity, logger
+from ._settings import (
+    KOPF_FINALIZER,
+    KOPF_PREFIX,
+    DefaultMarker,
+    HandlerIds,
+    Unchanged,
+    apply_identity,
+    logger,
+)
 from ._unset import LEFT_OUT, LeftOut
 
 if TYPE_CHECKING:
@@ -157,6 +166,8 @@ class Finalizers:
             ),
         )
         self._selection = Selection(self.describe)
+        self._ids = HandlerIds()
+        self._cleanups = Cleanups()
         self._mover: HandledResources | None = None
         self._is_applied = False
         # The handlers for which Kopf puts the operator's own finalizer on.
@@ -164,7 +175,9 @@ class Finalizers:
         self.on = On(
             identity,
             self._dedicated,
+            self._cleanups,
             watches_only=watches_only,
+            storages=storages,
             registry=registry,
             guarded=self._guarded,
             declared=self._declared,
@@ -220,7 +233,9 @@ class Finalizers:
         registry = self._registry or kopf.get_default_registry()
         if self._rollout == "recognise":
             self._warn_of_new_dedicated()
-        apply_identity(settings, self.identity, storages=self.storages, marker=self._marker)
+        apply_identity(
+            settings, self.identity, storages=self.storages, marker=self._marker, ids=self._ids
+        )
         if self._marker is not None and not self.storages:
             self._marker.watch(registry)
         mover = None if self._rename is None else self._rename.apply(settings, registry)
@@ -228,7 +243,7 @@ class Finalizers:
             settings,
             self.identity,
             storages=self.storages,
-            begin=functools.partial(self._selection.begin, settings, registry),
+            begin=functools.partial(self._begin, settings, registry),
         )
         # Whoever of them is asked about objects has a look: not every operator has all three.
         if self._marker is not None:
@@ -239,6 +254,18 @@ class Finalizers:
         self._mover = None if mover is None else mover.resources
         self._is_applied = True
         self._introduce()
+        self._look_at_handlers(settings, registry)
+
+    def _begin(self, settings: kopf.OperatorSettings, registry: kopf.OperatorRegistry) -> None:
+        """When all startup handlers have run: they may have declared handlers, too."""
+        self._selection.begin(settings, registry)
+        self._look_at_handlers(settings, registry)
+
+    def _look_at_handlers(
+        self, settings: kopf.OperatorSettings, registry: kopf.OperatorRegistry
+    ) -> None:
+        self._cleanups.check(registry)
+        self._ids.look_at_all(settings, registry)
 
     def _introduce(self) -> None:
         """Say in the log who this operator is: what a reader of it needs before anything else."""

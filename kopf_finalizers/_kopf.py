@@ -28,8 +28,12 @@ def handlers_of(registry: kopf.OperatorRegistry) -> list[Any]:
     Handlers may be registered with Kopf's own decorators, and there is no public way to ask which
     there are.
     """
-    changing, spawning = registry._changing, registry._spawning  # noqa: SLF001
-    return [*changing.get_all_handlers(), *spawning.get_all_handlers()]
+    return [*changing_handlers_of(registry), *registry._spawning.get_all_handlers()]  # noqa: SLF001
+
+
+def changing_handlers_of(registry: kopf.OperatorRegistry) -> list[Any]:
+    """Those of them that Kopf calls for a change, and whose progress it stores."""
+    return list(registry._changing.get_all_handlers())  # noqa: SLF001
 
 
 def cleanup_ids(registry: kopf.OperatorRegistry, resource: kopf.Resource) -> frozenset[str]:

@@ -5,19 +5,19 @@ as it is. `finalizer=` is the one argument more: left out, the handler is guarde
 a purpose or a full name gives it a dedicated finalizer; `None` says that it needs none.
 """
 
-import functools
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import kopf
 from typing_extensions import Unpack
 
+from ._dedicated.cleanups import Cleanups
 from ._dedicated.dedicated import DedicatedFinalizers
 from ._dedicated.filters import FILTERS, Filters
 from ._dedicated.uses import OnTimeout, Use, check_deadline
 from ._errors import ConfigurationError
+from ._handler_ids import WITH_PROGRESS, can_be_kept, field_suffix, kopf_id, refusal_of
 from ._handlers import (
     ChangingDecorator,
     DaemonDecorator,
@@ -52,8 +52,10 @@ class On:
         self,
         identity: OperatorIdentity,
         dedicated: DedicatedFinalizers,
+        cleanups: Cleanups,
         *,
         watches_only: bool,
+        storages: bool,
         registry: kopf.OperatorRegistry | None,
         guarded: list[Use],
         declared: Callable[[], None],
@@ -61,11 +63,13 @@ class On:
         self._identity = identity
         self._declared = declared
         self._dedicated = dedicated
+        self._cleanups = cleanups
         self._watches_only = watches_only
+        # Whether progress surely goes to annotations; of a storage that is the operator's own it
+        # is not known yet.
+        self._in_annotations = storages
         self._registry = registry
         self._guarded = guarded
-        # All cleanups, under the finalizers that they are given.
-        self._cleanups = list[Use]()
 
     def create(
         self,
@@ -329,21 +333,25 @@ class On:
 
         def decorate(fn: HandlerT, /) -> HandlerT:
             # Named here as Kopf would name it, since a handler's progress is known by its id.
-            handler_id = options.get("id") or _kopf_id(fn)
-            registered = self._registering(kind, args, options | {"id": handler_id})(fn)
+            given_id = options.get("id") or kopf_id(fn)
+            handler_id = "/".join([str(given_id), *field_suffix(options.get("field"))])
+            if self._in_annotations and kind in WITH_PROGRESS and not can_be_kept(handler_id):
+                raise ConfigurationError(refusal_of(handler_id, str(given_id)))
             own = Use(
                 finalizer=self._identity.finalizer,
                 kind=kind,
                 fn=fn,
                 selector=selector,
                 registry=options["registry"],
-                handler_id="/".join([str(handler_id), *_field_suffix(options.get("field"))]),
+                handler_id=handler_id,
+                param=options.get("param"),
                 **cleanup,
             )
+            if kind == "delete":
+                self._cleanups.declare(replace(own, finalizer=dedicated or ""))
+            registered = self._registering(kind, args, options | {"id": given_id})(fn)
             if _needs_kopf(kind, options):
                 self._guarded.append(own)
-            if kind == "delete":
-                self._refuse_shared_id(replace(own, finalizer=dedicated or ""))
             if dedicated is not None:
                 filters = Filters(kind, {key: options[key] for key in options if key in FILTERS})
                 self._dedicated.declare(replace(own, finalizer=dedicated, filters=filters))
@@ -351,26 +359,6 @@ class On:
             return registered
 
         return decorate
-
-    def _refuse_shared_id(self, cleanup: Use) -> None:
-        """Two functions with one id are one handler to Kopf: what one has done, both have.
-
-        Raises:
-            ConfigurationError: A dedicated finalizer would be released by another one's success.
-        """
-        for other in self._cleanups:
-            if (
-                other.handler_id == cleanup.handler_id
-                and (other.finalizer or cleanup.finalizer)
-                and cleanup.meets(other)
-            ):
-                raise ConfigurationError(
-                    f'Two cleanups of {cleanup.selector} have the id "{cleanup.handler_id}", by'
-                    " which Kopf knows how far each has come: once one has succeeded, the other"
-                    " would not be called, and its finalizer would go. Give one of the functions"
-                    ' another name, or give it one: id="...".'
-                )
-        self._cleanups.append(cleanup)
 
     def _registering(
         self, kind: str, args: tuple[ResourceArg, ...], options: Mapping[str, Any]
@@ -406,20 +394,6 @@ class On:
 def _needs_kopf(kind: str, options: Mapping[str, Any]) -> bool:
     """Whether Kopf puts the operator's own finalizer on objects for such a handler."""
     return kind in _STOPPED_BY_FINALIZER or (kind == "delete" and not options.get("optional"))
-
-
-def _kopf_id(fn: Callable[..., Any]) -> str | None:
-    """The id that Kopf gives to a handler that has none; None where Kopf refuses the function."""
-    while isinstance(fn, functools.partial) or hasattr(fn, "__wrapped__"):
-        fn = fn.func if isinstance(fn, functools.partial) else fn.__wrapped__
-    if isinstance(fn, FunctionType) and fn.__name__ == "<lambda>":
-        return f"lambda:{fn.__code__.co_filename}:{fn.__code__.co_firstlineno}"
-    return fn.__qualname__ if isinstance(fn, FunctionType | MethodType) else None
-
-
-def _field_suffix(field: str | tuple[str, ...] | list[str] | None) -> list[str]:
-    """What Kopf adds to the id of a handler of a field."""
-    return [field if isinstance(field, str) else ".".join(field)] if field else []
 
 
 if not TYPE_CHECKING:  # or every name would be there to a type checker

@@ -27,10 +27,16 @@ class Selector:
     args: tuple[Any, ...]
     options: tuple[tuple[str, Any], ...]
 
-    def overlaps(self, other: "Selector") -> bool:
-        """Whether both surely select some resource."""
-        pairs = zip(self.parts(), other.parts(), strict=True)
-        return all(mine == theirs or None in (mine, theirs) for mine, theirs in pairs)
+    def overlaps(self, other: "Selector", *, versions: bool = True) -> bool:
+        """Whether both surely select some resource; without versions, some objects.
+
+        All versions of a resource have the same objects.
+        """
+        pairs = zip(("group", "version", "name"), self.parts(), other.parts(), strict=True)
+        return all(
+            mine == theirs or None in (mine, theirs) or (part == "version" and not versions)
+            for part, mine, theirs in pairs
+        )
 
     def parts(self) -> tuple[Any, Any, Any]:
         """Group, version and name, each None where any will do."""

@@ -15,6 +15,8 @@ from typing import Any
 import kopf
 
 from ._bodies import finalizers_of
+from ._handler_ids import can_be_kept, refusal_of
+from ._kopf import changing_handlers_of
 from ._names import OperatorIdentity
 from ._resources import HandledResources
 
@@ -33,6 +35,7 @@ def apply_identity(
     *,
     storages: bool = True,
     marker: "DefaultMarker | None" = None,
+    ids: "HandlerIds",
 ) -> None:
     """Set the finalizer and, unless `storages=False`, the two storages.
 
@@ -46,7 +49,7 @@ def apply_identity(
     prefix = identity.storage_prefix
     # v1=False: the older form of Kopf's keys, which no operator has ever written under this prefix,
     # fits prefix and key into 63 characters together and so cuts long prefixes short.
-    settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=prefix, v1=False)
+    settings.persistence.progress_storage = _WatchfulProgressStorage(prefix, ids)
     settings.persistence.diffbase_storage = (
         kopf.AnnotationsDiffBaseStorage(prefix=prefix, v1=False)
         if marker is None
@@ -123,6 +126,54 @@ class _WatchfulDiffBaseStorage(kopf.AnnotationsDiffBaseStorage):
         return super().fetch(body=body)
 
 
+class HandlerIds:
+    """Warns of handlers whose progress cannot be stored, each once.
+
+    They are Kopf's own decorators', or sub-handlers: those of `finalizers.on` are refused. Alone,
+    and as long as it succeeds at once, such a handler works.
+    """
+
+    def __init__(self) -> None:
+        self._warned = set[str]()
+
+    def look_at_all(self, settings: kopf.OperatorSettings, registry: kopf.OperatorRegistry) -> None:
+        """Look at those that are declared; safe to call again."""
+        if _is_in_annotations(settings.persistence.progress_storage):
+            for handler in changing_handlers_of(registry):
+                self.look_at(handler.id)
+
+    def look_at(self, handler_id: str) -> None:
+        """Look at one of which something is to be stored, or will be."""
+        if not can_be_kept(handler_id) and handler_id not in self._warned:
+            self._warned.add(handler_id)
+            logger.warning("%s", refusal_of(handler_id))
+
+
+def _is_in_annotations(storage: kopf.ProgressStorage) -> bool:
+    if isinstance(storage, kopf.MultiProgressStorage):
+        return any(map(_is_in_annotations, storage.storages))
+    return isinstance(storage, kopf.AnnotationsProgressStorage)
+
+
+class _WatchfulProgressStorage(kopf.AnnotationsProgressStorage):
+    """Looks at what is to be stored: sub-handlers are declared while their handler runs."""
+
+    def __init__(self, prefix: str, ids: HandlerIds) -> None:
+        super().__init__(prefix=prefix, v1=False)
+        self._ids = ids
+
+    def store(
+        self,
+        *,
+        key: kopf.HandlerId,
+        record: kopf.ProgressRecord,
+        body: kopf.Body,
+        patch: kopf.Patch,
+    ) -> None:
+        self._ids.look_at(key)
+        super().store(key=key, record=record, body=body, patch=patch)
+
+
 class Unchanged:
     """Warns where somebody has set anew what the identity has set: then it is only half in force.
 
@@ -148,8 +199,8 @@ class Unchanged:
     def check(self) -> None:
         """Look at the settings as they are now; warn once."""
         if self._begin is not None:
-            begin, self._begin = self._begin, None
-            begin()
+            self._begin()  # and again, as long as it finds something wrong
+            self._begin = None
         if self._warned:
             return
         persistence, changed = self._settings.persistence, list[str]()

@@ -1,7 +1,6 @@
 """What handlers declare: which finalizer each uses, on which resource, under which filters."""
 
 import functools
-import inspect
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ import kopf
 
 from .._changes import Finalizer
 from .._errors import ConfigurationError
+from .._handler_ids import are_one, is_loaded_again
 from .._kopf import selects
 from .._resources import Selector
 from .filters import Filters, Seen
@@ -32,6 +32,7 @@ class Use:
     selector: Selector
     registry: kopf.OperatorRegistry
     handler_id: str
+    param: Any = field(default=None, compare=False)
     leaves: str | None = None
     release_after: float | None = None
     on_timeout: OnTimeout | None = None
@@ -63,18 +64,26 @@ class Use:
             self.is_cleanup
             and other.is_cleanup
             and self.registry is other.registry
-            and self.fn is not other.fn
             and self.selector.overlaps(other.selector)
+            and not are_one(self.fn, other.fn)
             and not self._is_loaded_again(other)
         )
 
-    def _is_loaded_again(self, other: "Use") -> bool:
-        mine, theirs = _code_of(self.fn), _code_of(other.fn)
+    def hides(self, other: "Use") -> bool:
+        """Whether Kopf takes both cleanups for one, and would call only one of them."""
         return (
-            mine is not None
-            and mine == theirs
-            and (self.finalizer, self.handler_id) == (other.finalizer, other.handler_id)
+            self.handler_id == other.handler_id
+            and self.registry is other.registry
+            and self.selector.overlaps(other.selector, versions=False)
+            and not (are_one(self.fn, other.fn) and _are_equal(self.param, other.param))
+            and not is_loaded_again(self.fn, other.fn)
         )
+
+    def _is_loaded_again(self, other: "Use") -> bool:
+        return (self.finalizer, self.handler_id) == (
+            other.finalizer,
+            other.handler_id,
+        ) and is_loaded_again(self.fn, other.fn)
 
 
 def check_deadline(finalizer: object, release_after: object, on_timeout: object) -> None:
@@ -105,10 +114,12 @@ def check_deadline(finalizer: object, release_after: object, on_timeout: object)
         )
 
 
-def _code_of(fn: Callable[..., Any]) -> tuple[str, int] | None:
-    """Where a function is written."""
-    code = getattr(inspect.unwrap(fn), "__code__", None)
-    return None if code is None else (code.co_filename, code.co_firstlineno)
+def _are_equal(one: object, other: object) -> bool:
+    """Whether a handler is called with the same; what cannot be compared is not the same."""
+    try:
+        return one is other or bool(one == other)
+    except Exception:  # whatever a user's own class raises
+        return False
 
 
 @dataclass(frozen=True)

@@ -262,7 +262,8 @@ def _on(registry: kopf.OperatorRegistry) -> tuple[On, Any]:
     from kopf_finalizers import Finalizers, OperatorIdentity
 
     identity = OperatorIdentity(domain="mycompany.com", operator="db-operator")
-    finalizers = Finalizers(identity, registry=registry)
+    # With storages of its own, which may keep progress under any id.
+    finalizers = Finalizers(identity, registry=registry, storages=False)
     return finalizers.on, finalizers._dedicated
 
 

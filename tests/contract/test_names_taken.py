@@ -1,8 +1,10 @@
 """Names that the library takes or refuses, and what API servers say of them."""
 
+import kopf
 import pytest
 
 from kopf_finalizers import ConfigurationError, OperatorIdentity
+from kopf_finalizers._handler_ids import can_be_kept
 from kopf_finalizers._names import check_finalizer
 
 from ..support.names import FINALIZER_REFUSALS
@@ -51,3 +53,36 @@ def test_every_name_of_an_identity_is_stored(
     assert answer.status_code == 201
     assert answer.json()["metadata"]["finalizers"] == finalizers
     assert answer.json()["metadata"]["annotations"] == annotations
+
+
+@pytest.mark.parametrize(
+    "handler_id",
+    [
+        "drop_backups",
+        "Database.drop",
+        "make.<locals>.drop_bucket",
+        "both/dns",
+        "x" * 300,
+        "_" * 70,
+        "_drop_backups",
+        "drop_backups_",
+        "drop backups",
+        "été",
+        "lambda:/operators/db.py:12",
+        "<lambda>",
+    ],
+)
+def test_progress_of_a_handler_is_stored_if_its_id_will_do(
+    api: Api, resource: Resource, handler_id: str
+) -> None:
+    """Kopf makes an annotation of an id, and an API server takes it or not."""
+    body = api.create(resource.path, resource.body("t")).json()
+    patch = kopf.Patch()
+    kopf.AnnotationsProgressStorage(prefix="db-operator.mycompany.com", v1=False).store(
+        key=kopf.HandlerId(handler_id),
+        record=kopf.ProgressRecord(retries=1),
+        body=kopf.Body(body),
+        patch=patch,
+    )
+    answer = api.merge_patch(resource.path_to("t"), dict(patch))
+    assert answer.status_code == (200 if can_be_kept(handler_id) else 422), answer.text

@@ -89,7 +89,7 @@ def test_a_handler_cannot_use_a_name_that_is_left(options: dict[str, Any], final
     """It would be taken off while its cleanup is still to be done."""
     finalizers = Finalizers(IDENTITY, registry=kopf.OperatorRegistry(), **options)
     with pytest.raises(ConfigurationError, match="is listed as a former name"):
-        finalizers.on.delete("things", finalizer=finalizer)(lambda **_: None)
+        finalizers.on.delete("things", id="x", finalizer=finalizer)(lambda **_: None)
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def test_an_object_is_described_by_whose_its_finalizers_are(
         former=[KOPF, f"{NEW}.dropped"],
         former_dedicated={"backups": [OLD_BACKUPS]},
     )
-    finalizers.on.delete("things", finalizer="backups")(lambda **_: None)
+    finalizers.on.delete("things", id="y", finalizer="backups")(lambda **_: None)
     finalizers.on.delete("things", finalizer="mycompany.com/full", id="x")(lambda **_: None)
     alive = finalizers.describe(thing(*carried))
     assert [list(alive.own), list(alive.former), list(alive.foreign)] == [own, former, foreign]

@@ -283,9 +283,9 @@ def test_every_object_of_the_operator_is_looked_at(
     finalizers = Finalizers(IDENTITY, registry=registry, storages=storages)
     finalizers.apply(settings)
     if decorator == "ours":
-        finalizers.on.delete("things")(lambda **_: None)
+        finalizers.on.delete("things", id="delete")(lambda **_: None)
     else:
-        kopf.on.delete("things", registry=registry)(lambda **_: None)
+        kopf.on.delete("things", id="delete", registry=registry)(lambda **_: None)
     start(registry, settings)
     body = dict(body_with(KOPF_FINALIZER))
     assert finalizers_of(cycle(registry, settings, body).after()) == [
@@ -298,7 +298,7 @@ def test_every_object_of_the_operator_is_looked_at(
 def test_identity_that_is_applied_again_warns_once(caplog: pytest.LogCaptureFixture) -> None:
     """As in tests that run an operator several times in one process."""
     registry = kopf.OperatorRegistry()
-    kopf.on.delete("things", registry=registry)(lambda **_: None)
+    kopf.on.delete("things", id="delete", registry=registry)(lambda **_: None)
     finalizers = Finalizers(IDENTITY, registry=registry, storages=False)
     for _ in range(2):
         settings = kopf.OperatorSettings()
@@ -323,7 +323,7 @@ def an_operator(
     registry, settings = kopf.OperatorRegistry(), kopf.OperatorSettings()
     finalizers = Finalizers(IDENTITY, registry=registry, **options)
     given = {"finalizer": finalizer} if finalizer else {}
-    cast("Any", finalizers.on.delete)("things", **given)(lambda **_: None)
+    cast("Any", finalizers.on.delete)("things", id="delete", **given)(lambda **_: None)
     finalizers.apply(settings)
     return settings, registry
 

@@ -201,8 +201,8 @@ def test_former_names_are_listed_after_those_that_replace_them() -> None:
 def test_a_lambda_has_the_same_name_on_every_machine() -> None:
     """Kopf's id of a lambda has the folder of its file, which is not for a document."""
     finalizers = finalizers_with()
-    finalizers.on.delete(*DATABASES, finalizer="backups")(lambda **_: None)
-    (entry, _) = finalizers.inventory()
+    finalizers.on.event(*DATABASES, finalizer="backups")(lambda **_: None)
+    (entry,) = finalizers.inventory()
     assert entry.handler.startswith("lambda:test_inventory.py:")
     assert os.sep not in entry.handler + entry.waits_for
 

@@ -72,7 +72,8 @@ def test_handlers_declared_after_it_are_moved_to_the_new_names(
             registry=registry,
             settings=settings,
         )
-        finalizers.on.delete(resource.group, resource.version, resource.plural)(lambda **_: None)
+        things = (resource.group, resource.version, resource.plural)
+        finalizers.on.delete(*things, id="delete")(lambda **_: None)
         found.append(finalizers)
 
     api.create(resource.path, resource.body("one", finalizers=[former])).raise_for_status()

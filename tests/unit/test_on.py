@@ -532,60 +532,6 @@ def test_left_out_shows_itself_as_such() -> None:
     assert repr(LEFT_OUT) == "left out"
 
 
-# Cleanups that Kopf takes for one
-
-
-def cleanup_named(name: str) -> Callable[..., None]:
-    def cleanup(**_: Any) -> None: ...
-
-    def other(**_: Any) -> None: ...
-
-    return cleanup if name == "cleanup" else other
-
-
-@pytest.mark.parametrize(("first", "second"), [("backups", "dns"), ("backups", None)])
-@pytest.mark.parametrize("turned", [False, True])
-def test_two_cleanups_with_one_id_are_refused(first: str, second: str | None, turned: bool) -> None:
-    """Kopf would take the success of one for that of the other, and its finalizer would go."""
-    on = finalizers_in(kopf.OperatorRegistry()).on
-    given = [{"finalizer": first}, {"finalizer": second} if second else {}]
-    one, another = reversed(given) if turned else given
-    cast("Any", on.delete)("things", id="cleanup", **one)(cleanup_named("cleanup"))
-    with pytest.raises(ConfigurationError, match=r'have the id "cleanup".*give it one: id="..."'):
-        cast("Any", on.delete)("things", id="cleanup", **another)(cleanup_named("other"))
-
-
-def test_two_cleanups_made_by_one_function_are_refused_where_they_have_one_id() -> None:
-    """In a loop, say: they are written in one place, and are two all the same."""
-    on = finalizers_in(kopf.OperatorRegistry()).on
-    on.delete("things", finalizer="backups")(cleanup_named("cleanup"))
-    with pytest.raises(ConfigurationError, match="have the id"):
-        on.delete("things", finalizer="dns")(cleanup_named("cleanup"))
-    on.delete("things", finalizer="dns", id="dns")(cleanup_named("cleanup"))
-
-
-def test_one_id_is_no_matter_where_the_cleanups_do_not_meet() -> None:
-    """On other resources, in another operator, for the same function, or with Kopf's finalizer."""
-    finalizers = finalizers_in(kopf.OperatorRegistry())
-    one, other = cleanup_named("cleanup"), cleanup_named("other")
-    finalizers.on.delete("things", finalizer="backups", id="x")(one)
-    finalizers.on.delete("things", finalizer="dns", id="x")(one)
-    finalizers.on.create("things", finalizer="dns", id="x")(other)
-    finalizers.on.delete("others", finalizer="dns", id="x")(other)
-    finalizers.on.delete("plain", id="x")(one)
-    finalizers.on.delete("plain", id="x")(other)
-    finalizers_in(kopf.OperatorRegistry()).on.delete("things", finalizer="dns", id="x")(other)
-
-
-def test_file_that_is_loaded_again_may_declare_its_cleanups_again() -> None:
-    """As when several tests run the same operator: to Kopf it makes no difference."""
-    finalizers = finalizers_in(kopf.OperatorRegistry())
-    for _ in range(2):
-        finalizers.on.delete("things", finalizer="backups")(cleanup_named("cleanup"))
-    with pytest.raises(ConfigurationError, match="already waits for the cleanup"):
-        finalizers.on.delete("things", finalizer="backups", id="y")(cleanup_named("cleanup"))
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_decorators_that_are_looked_for_in_the_module_are_told_of(kind: str) -> None:
     """`kopf_finalizers._on` is natural to write beside `kopf.on`, and belongs to no operator."""
