@@ -8,10 +8,11 @@ from typing import Any, NoReturn, TypeAlias, overload
 import kopf
 
 from ._errors import ConfigurationError
-from ._finalizers import Finalizers, dedicated_names, listed
+from ._finalizers import Finalizers
 from ._handlers import FinalizerArg
 from ._kopf import settings_in_force
 from ._names import OperatorIdentity, Rollout
+from ._renames.declared import Former
 from ._unset import LEFT_OUT, LeftOut
 
 
@@ -145,16 +146,19 @@ def configure(
     if in_force is not None and settings is not None and registry is None:
         _refuse_other(settings, in_force)
     registry = kopf.get_default_registry() if registry is None else registry
+    given = Former.given(
+        former=former,
+        former_dedicated=former_dedicated,
+        rollout=rollout,
+        former_storage_prefix=former_storage_prefix,
+        former_is_shared=former_is_shared,
+    )
     options: dict[str, Any] = {
         "storages": storages,
         "watches_only": finalizer is None,
-        "former": listed("former", former),
-        "former_dedicated": dedicated_names(former_dedicated),
-        "rollout": rollout,
-        "former_storage_prefix": former_storage_prefix,
-        "former_is_shared": former_is_shared,
         "events": events,
         "skip_cleanup": skip_cleanup,
+        **vars(given),
     }
     known = _configured.get(registry)
     if known is None:

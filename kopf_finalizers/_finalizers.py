@@ -15,14 +15,15 @@ from ._deletions.posting import Poster, threshold_of
 from ._errors import ConfigurationError
 from ._handlers import ResourceArg
 from ._kopf import body_of
+from ._moves import Moves
 from ._names import OperatorIdentity, Rollout
 from ._on import On
 from ._patches import remove_finalizer
-from ._resources import HandledResources, Selector
+from ._renames.declared import Former
+from ._resources import Selector
 from ._selection import Selection
 from ._settings import (
     KOPF_FINALIZER,
-    KOPF_PREFIX,
     DefaultMarker,
     HandlerIds,
     Unchanged,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from ._dedicated.uses import Use
     from ._description import Description
     from ._inventory import ByHand, InventoryEntry
+    from ._renames.renaming import Renaming
 
 
 class Finalizers:
@@ -116,39 +118,18 @@ class Finalizers:
         self.storages = storages
         self.watches_only = watches_only
         self._registry = registry
-        self._rollout = rollout
         self._by_hand: list[ByHand] = []
-        former = listed("former", former)
-        dedicated: dict[str, tuple[str, ...]] = {}
-        self._rename = None
-        moves = isinstance(former_storage_prefix, str)
-        if not moves and former_storage_prefix not in (None, LEFT_OUT):
-            raise ConfigurationError(
-                f"former_storage_prefix={former_storage_prefix!r} must be the prefix of annotations"
-                f' as a string, as in former_storage_prefix="{KOPF_PREFIX}", or None.'
-            )
-        if former_is_shared and not (moves or former):
-            raise ConfigurationError(
-                "former_is_shared=True is about former names, and there are none: add"
-                f' former=["{KOPF_FINALIZER}"], or leave it out.'
-            )
-        if moves or former != () or former_dedicated or rollout != "switch":
-            # Imported when it is needed: most operators have no former names.
-            from ._renames.rename import Rename, former_names_of
-
-            dedicated = former_names_of(
-                identity, dedicated_names(former_dedicated), rollout, taken=former
-            )
-            self._rename = Rename.checked(
-                identity,
-                former=former,
-                rollout=rollout,
-                former_storage_prefix=former_storage_prefix,
-                storages=storages,
-                former_is_shared=former_is_shared,
-                renames_dedicated=bool(dedicated),
-                watches_only=watches_only,
-            )
+        given = Former.given(
+            former=former,
+            former_dedicated=former_dedicated,
+            rollout=rollout,
+            former_storage_prefix=former_storage_prefix,
+            former_is_shared=former_is_shared,
+        )
+        self._rollout = given.rollout
+        dedicated = given.dedicated_names(identity)
+        self._rename = given.rename(identity, storages=storages, watches_only=watches_only)
+        self._renaming: Renaming | None = None
         # One that only watches has left no marker behind, and a former name is recognised.
         unmarked = watches_only or KOPF_FINALIZER in self.former
         self._marker = None if unmarked else DefaultMarker(identity)
@@ -168,7 +149,6 @@ class Finalizers:
         self._selection = Selection(self.describe)
         self._ids = HandlerIds()
         self._cleanups = Cleanups()
-        self._mover: HandledResources | None = None
         self._is_applied = False
         # The handlers for which Kopf puts the operator's own finalizer on.
         self._guarded: list[Use] = []
@@ -238,7 +218,9 @@ class Finalizers:
         )
         if self._marker is not None and not self.storages:
             self._marker.watch(registry)
-        mover = None if self._rename is None else self._rename.apply(settings, registry)
+        moves, records, renaming = Moves(), None, self._renaming_in(registry)
+        if renaming is not None:
+            records = renaming.set(settings, moves)
         unchanged = Unchanged(
             settings,
             self.identity,
@@ -248,10 +230,9 @@ class Finalizers:
         # Whoever of them is asked about objects has a look: not every operator has all three.
         if self._marker is not None:
             self._marker.unchanged = unchanged
-        if mover is not None:
-            mover.unchanged = unchanged
+        if renaming is not None:
+            renaming.begin(settings, records, moves, unchanged)
         self._dedicated.apply(settings, unchanged, registry)
-        self._mover = None if mover is None else mover.resources
         self._is_applied = True
         self._introduce()
         self._look_at_handlers(settings, registry)
@@ -284,9 +265,18 @@ class Finalizers:
     def _declared(self) -> None:
         """Look at the objects of a handler that is declared when the identity is in force."""
         watched = None if self._marker is None else self._marker.resources
-        for resources in (watched, self._mover):
+        moved = None if self._renaming is None else self._renaming.resources
+        for resources in (watched, moved):
             if self._is_applied and resources is not None:
                 resources.ask()
+
+    def _renaming_in(self, registry: kopf.OperatorRegistry) -> "Renaming | None":
+        if self._rename is not None and self._renaming is None:
+            # Imported when it is needed: most operators have no former names.
+            from ._renames.renaming import Renaming
+
+            self._renaming = Renaming(self._rename, registry)
+        return self._renaming
 
     def _warn_of_new_dedicated(self) -> None:
         known = self._dedicated.former_names
@@ -464,24 +454,3 @@ class Finalizers:
 
     def __repr__(self) -> str:
         return f"<Finalizers of {self.name}>"
-
-
-def listed(what: str, names: object) -> tuple[str, ...]:
-    """A list of names as it was given, or an error that says what it should look like."""
-    if isinstance(names, str) or not isinstance(names, Iterable):
-        raise ConfigurationError(
-            f'{what}={names!r} must be a list of names, as in {what}=["{KOPF_FINALIZER}"].'
-        )
-    return tuple(names)
-
-
-def dedicated_names(former: object) -> dict[str, tuple[str, ...]]:
-    """The former names of dedicated finalizers as they were given, by purpose."""
-    if former is None:
-        return {}
-    if not isinstance(former, Mapping):
-        raise ConfigurationError(
-            f"former_dedicated={former!r} must have for each purpose the names that it had, as in"
-            ' former_dedicated={"backups": ["mycompany.com/old-backups"]}.'
-        )
-    return {key: listed(f"former_dedicated[{key!r}]", those) for key, those in former.items()}

@@ -5,12 +5,15 @@ The tests are in `tests/contract/`. A new release of Kopf is this file's work.
 
 import functools
 import importlib
+import inspect
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import kopf
 
 from ._errors import ConfigurationError
+
+Answer = TypeVar("Answer")
 
 
 def body_of(patch: kopf.Patch) -> Mapping[str, Any] | None:
@@ -146,3 +149,44 @@ def _unexpected_of(finalizer: str, names: Iterable[str], functions: Any) -> str:
         if body["metadata"]["finalizers"] != [other]:
             return f"{name} is not removed"
     return ""
+
+
+_ON_OBJECT = (
+    kopf.AnnotationsProgressStorage,
+    kopf.StatusProgressStorage,
+    kopf.AnnotationsDiffBaseStorage,
+    kopf.StatusDiffBaseStorage,
+)
+
+
+def parts_on_object(storage: Any) -> list[Any]:
+    """The parts of a storage, itself for one that has none, that keep their records on the object.
+
+    Only these may be asked what they would write: others might write it, to a file say.
+    """
+    if isinstance(storage, kopf.MultiProgressStorage | kopf.MultiDiffBaseStorage):
+        return [part for one in storage.storages for part in parts_on_object(one)]
+    return [storage] if isinstance(storage, _ON_OBJECT) else []
+
+
+def answered(answer: Answer) -> Answer:
+    """What a storage has answered, which must not have to be waited for.
+
+    In Kopf up to 1.45 a storage answers at once; in a branch of Kopf its methods may be coroutine
+    functions. The library asks storages where it cannot wait, in filters, and would take a
+    coroutine for a record.
+
+    Raises:
+        ConfigurationError: It has to be waited for.
+    """
+    if not inspect.isawaitable(answer):
+        return answer
+    if inspect.iscoroutine(answer):
+        answer.close()  # or Python would warn that it was never awaited
+    raise ConfigurationError(
+        f"A storage of this operator is asynchronous ({answer!r}), and kopf-finalizers needs its"
+        " answers at once, for dedicated finalizers and for records that move: use storages whose"
+        " methods are plain functions, as Kopf's own are up to 1.45. If these are Kopf's own, go"
+        " back to the version of Kopf that the last release used, and look for a newer"
+        " kopf-finalizers."
+    )

@@ -1,139 +1,120 @@
-"""Where an operator's records are, while they move from one place to another.
+"""Where an operator's records are: in one place in each release of a rename.
 
-Kopf (1.44 to 1.45) keeps two kinds of records on an object: how far each handler has come (the
-progress storage) and what was handled last (the diff-base storage). While an operator is renamed,
-both may be in its former place or in its own:
+| release | its place |
+| --- | --- |
+| `rollout="recognise"` | the former one, as the release before; the own one if that is shared |
+| `rollout="switch"` | the own one |
 
-| the object carries a last state | the place is the operator's alone | it is shared |
+A release reads an object's records where they are, and brings all of them to its place in one
+request: with the first one that writes any, or before, where they have to move. No record is in
+both places then, so an object needs no more room than it did. Where one of the places is in the
+status, which API servers take in requests of its own, the records are written there first.
+
+| the object carries a last state | the former place is the operator's alone | it is shared |
 | --- | --- | --- |
 | in the former place | the former place is read | so it is, if there is none in the own place |
 | in the own place only | what is not in the former place is read there | the own place is read |
 
-A release that does not know the own place (a rollback) leaves an old record there, and one that
-knows it leaves none in the former place. That is why the former place is read first. Where another
-operator writes it too, it proves nothing, and the own place is read first.
+Both have one where another operator has written the former place; or where this library has, up to
+0.1, whose first release of a rename wrote both: a rollback from it left an old record in the own
+place. That is why the former place is read first. Where it is known to be shared it proves
+nothing, and the own place is read first; and a creation that is in flight there is none that
+anybody else has ended.
 
-Nothing in the former place is believed about an object that is younger than the process: the
-process would have written its own place too. Nor about one that the process has moved already: what
-comes back after that was written by somebody else.
-
-A record in flight and the last state never part: in each request an object's records are in places
-from which the next one, of this process or of another after a kill, reads all of them.
+Nothing in the former place is believed about an object that is younger than the process, if that
+writes the own place: it would have written that. Nor about one that the process has moved already:
+what comes back after that was written by somebody else. It is believed where the own record is gone
+that the process has written: only this operator, in another release, takes that away.
 """
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import Any
+import copy
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, cast
 
 import kopf
 
-from .._changes import MergeIntoBody
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where records are kept: two storages with one prefix."""
-
-    progress: kopf.ProgressStorage
-    diffbase: kopf.DiffBaseStorage
-
-    def has_last_state(self, body: kopf.Body) -> bool:
-        """Whether an object was handled to the end by whoever writes here."""
-        return self.diffbase.fetch(body=body) is not None
-
-
-@dataclass
-class Sightings:
-    """What a process knows of the objects that it has seen."""
-
-    started: datetime = field(default_factory=lambda: datetime.now(UTC))
-    _moved: dict[str, str] = field(default_factory=dict)
-
-    def is_younger(self, body: kopf.Body) -> bool:
-        """Whether the object was created after the process has started."""
-        created = body["metadata"].get("creationTimestamp")
-        return created is not None and datetime.fromisoformat(created) > self.started
-
-    def is_moved(self, body: kopf.Body) -> bool:
-        """Whether this process has moved the object before, and something has come of it."""
-        uid, version = _version(body)
-        return self._moved.get(uid, version) != version
-
-    def move(self, body: kopf.Body) -> None:
-        """Note that the object is being moved: each is only once, or it might never end."""
-        uid, version = _version(body)
-        self._moved[uid] = version
-
-    def forget(self, body: kopf.Body) -> None:
-        """Forget an object that is going."""
-        self._moved.pop(_version(body)[0], None)
-
-
-def _version(body: kopf.Body) -> tuple[str, str]:
-    metadata = body["metadata"]
-    return str(metadata.get("uid")), str(metadata.get("resourceVersion"))
+from .._bodies import is_being_deleted
+from .._kopf import answered
+from .._moves import Moves
+from .places import Path, Place, found, has, leaves, put, take
 
 
 class Records:
     """An operator's records in both places, and what is done about them in one release.
 
     Args:
-        own: Where they are to go.
-        prefix: Where they were: the prefix of the former annotations.
-        goes_on: Whether this release still keeps the former place, so that it can be rolled back
-            to one that knows no other: what is written goes to both.
+        own: Where they are in the last release.
+        former: Where they were.
+        is_back: Whether this release keeps them in the former place.
         shared: Whether another operator keeps records in the former place of the same objects.
+        moves: What the process has moved.
         handler_ids: The handlers whose progress moves.
     """
 
     def __init__(
         self,
         own: Place,
+        former: Place,
         *,
-        prefix: str,
-        goes_on: bool,
+        is_back: bool,
         shared: bool,
-        sightings: Sightings,
+        moves: Moves,
         handler_ids: Callable[[], Iterable[str]],
     ) -> None:
         self.own = own
-        self.former_progress = kopf.AnnotationsProgressStorage(prefix=prefix)
-        self.former_diffbase = kopf.AnnotationsDiffBaseStorage(prefix=prefix)
-        self.former = Place(self.former_progress, self.former_diffbase)
-        self.goes_on = goes_on
+        self.former = former
+        self.is_back = is_back and not shared
         self.shared = shared
-        self._inside = f"{prefix}/"
-        self._sightings = sightings
+        self.home, self.other = (former, own) if self.is_back else (own, former)
+        self._moves = moves
         self._handler_ids = handler_ids
+        # Where only progress moves, a last state tells nothing about where that is.
+        anything = kopf.Body({"metadata": {}})
+        self._moves_states = own.paths_of_state(anything).isdisjoint(
+            former.paths_of_state(anything)
+        )
+        # Objects whose last state this process has written to the own place.
+        self._written = set[str]()
+
+    # Reading
 
     def believes_former(self, body: kopf.Body) -> bool:
         """Whether what stands in the former place can be this operator's."""
-        if self._sightings.is_younger(body):
+        if self.is_back:
+            return True
+        is_written = body["metadata"].get("uid") in self._written
+        if self._moves.is_younger(body) and not is_written:
             return False
-        return not (self._sightings.is_moved(body) and self.own.has_last_state(body))
+        is_known = is_written or self._moves.is_made(body)
+        return not (is_known and self.own.last_state(body) is not None)
 
-    def places(self, body: kopf.Body, *, believed: bool | None = None) -> list[Place]:
+    def places(self, body: kopf.Body) -> list[Place]:
         """Where to read, the first place first."""
-        believed = self.believes_former(body) if believed is None else believed
-        if not believed:
+        if not self.believes_former(body):
             return [self.own]
-        if self.shared:
-            return [self.own] if self.own.has_last_state(body) else [self.own, self.former]
-        return [self.former] if self.former.has_last_state(body) else [self.former, self.own]
+        first, other = (self.own, self.former) if self.shared else (self.former, self.own)
+        is_there = self._moves_states and first.last_state(body) is not None
+        return [first] if is_there else [first, other]
 
-    def last_state(self, body: kopf.Body, places: Iterable[Place]) -> kopf.BodyEssence | None:
-        """What was handled last, as far as it is in one of these places."""
-        found = (place.diffbase.fetch(body=body) for place in places)
-        return next((essence for essence in found if essence is not None), None)
+    def last_state(self, body: kopf.Body) -> kopf.BodyEssence | None:
+        """What was handled last, as it is said in this release's place."""
+        for place in self.places(body):
+            essence = place.last_state(body)
+            if essence is not None:
+                return essence if place is self.home else self._as_at_home(essence, body)
+            if self.shared and place is self.own and self._is_being_created(body):
+                return None
+        return None
 
-    def progress(
-        self, key: kopf.HandlerId, body: kopf.Body, places: Iterable[Place]
-    ) -> kopf.ProgressRecord | None:
-        """How far a handler has come, as far as it is in one of these places."""
+    def _is_being_created(self, body: kopf.Body) -> bool:
+        found = (self.own.record(key, body) for key in self.keys(body))
+        return any(one is not None and one.get("purpose") == "create" for one in found)
+
+    def progress(self, key: kopf.HandlerId, body: kopf.Body) -> kopf.ProgressRecord | None:
+        """How far a handler has come."""
         first: Place | None = None
-        for place in places:
-            record = place.progress.fetch(key=key, body=body)
+        for place in self.places(body):
+            record = place.record(key, body)
             superseded = first is not None and self._is_superseded(record, body, first)
             if record is not None and not superseded:
                 return record
@@ -149,99 +130,11 @@ class Records:
         that was cut short; and where the former place is shared, nothing old is cleared there. Kopf
         would forget what is done of the cleanup if it saw that the creation is not.
         """
-        found = (first.progress.fetch(key=key, body=body) for key in self._keys(body))
+        found = (first.record(key, body) for key in self.keys(body))
         purposes = {one.get("purpose") for one in found if one is not None}
         return bool(purposes) and record is not None and record.get("purpose") not in purposes
 
-    def move(
-        self, body: kopf.Body, patch: kopf.Patch, *, believed: bool, unfinished: bool = True
-    ) -> None:
-        """Have an object's records where this release keeps them; safe to call again.
-
-        With `unfinished=False`, the progress of handlers is left for when it is next written.
-        """
-        if not self.goes_on:
-            self._leave_former(body, patch, believed=believed, unfinished=unfinished)
-        elif not self.shared and not self.former.has_last_state(body):
-            self._restore_former(body, patch)
-
-    def _leave_former(
-        self, body: kopf.Body, patch: kopf.Patch, *, believed: bool, unfinished: bool
-    ) -> None:
-        if self.shared and not unfinished:
-            return  # or the last state would part from what is in flight, and nobody would read it
-        clears = not self.shared
-        left = self._left_behind(body) if clears else {}
-        if left and left.keys() <= patch.metadata.annotations.keys():
-            return  # it is done already
-        places = self.places(body, believed=believed)
-        essence = self.last_state(body, places)
-        if essence is not None:
-            essence = self.as_own(essence, body)
-            if essence != self.own.diffbase.fetch(body=body):
-                self.own.diffbase.store(body=body, patch=patch, essence=essence)
-        if self.former not in places:
-            return
-        for key in self._keys(body):
-            record = self.progress(key, body, places)
-            own = self.own.progress.fetch(key=key, body=body)
-            if record is None and own is not None:  # left from before a rollback
-                self.own.progress.purge(key=key, body=body, patch=patch)
-            elif unfinished and record is not None and record != own:
-                self.own.progress.store(key=key, record=record, body=body, patch=patch)
-            if unfinished and clears:
-                self.former.progress.purge(key=key, body=body, patch=patch)
-        patch.metadata.annotations.update(left)
-
-    def _restore_former(self, body: kopf.Body, patch: kopf.Patch) -> None:
-        """An object comes back from a release that has left the former place behind."""
-        essence = self.own.diffbase.fetch(body=body)
-        if essence is not None:
-            self.former.diffbase.store(body=body, patch=patch, essence=essence)
-        for key in self._keys(body):
-            record = self.progress(key, body, [self.former, self.own])
-            if record is not None and self.former.progress.fetch(key=key, body=body) is None:
-                self.former.progress.store(key=key, record=record, body=body, patch=patch)
-
-    def as_own(self, essence: kopf.BodyEssence, body: kopf.Body) -> kopf.BodyEssence:
-        """A last state as it has to be in the own place.
-
-        Kopf takes no annotation under an operator's prefix for a change. Once the former prefix is
-        left behind, those that users have put there count as any other. They do not count as new.
-        """
-        annotations: dict[str, str] = dict(essence.get("metadata", {}).get("annotations", {}))
-        kept = {key: value for key, value in annotations.items() if not self._is_inside(key)}
-        kept |= self._others_inside(body)
-        if kept == annotations:
-            return essence
-        changed: Any = {**essence, "metadata": {**essence.get("metadata", {}), "annotations": kept}}
-        return self.own.progress.clear(essence=changed)
-
-    def _others_inside(self, body: kopf.Body) -> dict[str, str]:
-        """The annotations under the former prefix that the next release will see."""
-        present = body.metadata.annotations
-        if not any(self._is_inside(key) for key in present):
-            return {}
-        records = {} if self.shared else self._left_behind(body)
-        for key in () if self.shared else self._keys(body):
-            records |= dict.fromkeys(self.former_progress.make_keys(key, body=body))
-        seen = {key: value for key, value in present.items() if key not in records}
-        raw: Any = {**body, "metadata": {**body["metadata"], "annotations": seen}}
-        essence = self.own.diffbase.build(body=kopf.Body(raw))
-        found = essence.get("metadata", {}).get("annotations", {})
-        return {key: value for key, value in found.items() if self._is_inside(key)}
-
-    def _is_inside(self, annotation: str) -> bool:
-        return annotation.startswith(self._inside)
-
-    def _left_behind(self, body: kopf.Body) -> dict[str, None]:
-        """The annotations of the former place other than progress, as a merge patch."""
-        former = self.former_diffbase
-        keys = {*former.make_keys(former.key, body=body), f"{self._inside}kopf-managed"}
-        keys.update(self.former_progress.make_keys(self.former_progress.touch_key, body=body))
-        return dict.fromkeys(sorted(keys & body.metadata.annotations.keys()))
-
-    def _keys(self, body: kopf.Body) -> list[kopf.HandlerId]:
+    def keys(self, body: kopf.Body) -> list[kopf.HandlerId]:
         """The handlers of the operator and their sub-handlers, of all levels."""
         return self.with_sub_handlers(self._handler_ids(), body)
 
@@ -252,45 +145,205 @@ class Records:
         keys: list[Any] = list(dict.fromkeys(handler_ids))
         for key in keys:  # it grows meanwhile
             for place in (self.former, self.own):
-                record = place.progress.fetch(key=key, body=body)
+                record = place.record(key, body)
                 subrefs = (record or {}).get("subrefs") or ()
                 keys.extend(ref for ref in subrefs if ref not in keys)
         return keys
 
+    # What counts as the state of an object
 
-@dataclass(frozen=True)
-class MoveRecords:
-    """A function for `patch.fns`: it moves what there is to move on the body that it is given.
+    def essence(self, body: kopf.Body, extra_fields: Any = None) -> kopf.BodyEssence:
+        """What of an object counts as its state in this release.
 
-    Kopf calls it after everything else that a cycle has written, so it undoes none of that.
+        Kopf takes no annotation under an operator's prefix for a change. Once the former prefix is
+        left behind, those that users have put there count as any other.
+        """
+        leaves_other = not self.is_back and self._leaves_other(body)
+        seen = self._without_other(body) if leaves_other else body
+        essence = self.home.essence(seen, extra_fields)
+        return self.clear(essence)
+
+    def clear(self, essence: kopf.BodyEssence) -> kopf.BodyEssence:
+        """A state without what this operator has written there itself."""
+        if self.is_back or self.shared:
+            essence = answered(self.other.progress.clear(essence=essence))
+        return answered(self.home.progress.clear(essence=essence))
+
+    def _without_other(self, body: kopf.Body) -> kopf.Body:
+        paths = self._in_other(self.keys(body), body)
+        if not paths:
+            return body
+        raw = copy.deepcopy(dict(body))
+        for path in paths:
+            take(raw, path)
+        return kopf.Body(cast("kopf.RawBody", raw))
+
+    def _as_at_home(self, essence: kopf.BodyEssence, body: kopf.Body) -> kopf.BodyEssence:
+        """A last state of the other place as it would be in this release's one.
+
+        What only this release sees of the object is taken for unchanged.
+        """
+        metadata = essence.get("metadata", {})
+        kept = [("metadata", key) for key in metadata if key not in ("labels", "annotations")]
+        raw = cast("kopf.RawBody", essence)
+        built: Any = self.home.diffbase.build(
+            body=kopf.Body(raw), extra_fields=[*kept, ("status",)]
+        )
+        seen, known = dict(leaves(self.essence(body))), self.other.essence(body)
+        for path, value in seen.items():
+            if not has(known, path):
+                put(built, path, value)
+        return self.clear(built)
+
+    # Bringing all of it home
+
+    def due(self, body: kopf.Body) -> dict[Path, Any]:
+        """What brings all records home: values where they are to stand, None where they leave."""
+        keys, patch = self.keys(body), kopf.Patch()
+        if self.other in self.places(body):
+            essence = self.last_state(body)
+            if essence is not None and essence != self.home.last_state(body):
+                self.home.diffbase.store(body=body, patch=patch, essence=essence)
+            for key in keys:
+                record, there = self.progress(key, body), self.home.record(key, body)
+                if record is None and there is not None:  # left from before a rollback
+                    self.home.progress.purge(key=key, body=body, patch=patch)
+                elif record is not None and record != there:
+                    self.home.progress.store(key=key, record=record, body=body, patch=patch)
+        due = dict(leaves(patch))
+        if self._leaves_other(body):
+            due |= dict.fromkeys(self._in_other(keys, body))
+        return due
+
+    def must_move(self, body: kopf.Body) -> bool:
+        """Whether records have to be brought home before any is written.
+
+        The release before release one knows the former place alone: it must find them there. What
+        else is in the own place does it no harm.
+        """
+        due = self.due(body)
+        if is_being_deleted(body):  # there the last state tells nothing any more
+            in_flight = self.home.paths_of_progress(self.keys(body), body)
+            due = {path: value for path, value in due.items() if path in in_flight}
+        return any(value is not None for value in due.values()) if self.is_back else bool(due)
+
+    def _leaves_other(self, body: kopf.Body) -> bool:
+        return not self.shared and self.believes_former(body)
+
+    def _in_other(self, keys: Iterable[kopf.HandlerId], body: kopf.Body) -> list[Path]:
+        """Where records stand in the other place and in no other."""
+        paths = self.other.paths(keys, body) - self.home.paths(keys, body)
+        return sorted(path for path in paths if has(body, path))
+
+    def bring_home(self, body: kopf.Body, patch: kopf.Patch) -> dict[Path, Any]:
+        """Bring all records home with a patch; what it says of a record already stays so."""
+        due = self.due(body)
+        in_status = any(path[0] == "status" for path, value in due.items() if value is not None)
+        later = dict[Path, Any]()
+        for path, value in due.items():
+            if value is None and in_status and path[0] != "status":
+                later[path] = None  # a function of the patch: Kopf sends it after the status
+            elif not has(patch, path):
+                put(patch, path, value)
+        if later and not any(isinstance(fn, RecordsInPlace) and fn.values for fn in patch.fns):
+            patch.fns.append(RecordsInPlace(patch, later))
+        return due
+
+    def purge(self, keys: Sequence[kopf.HandlerId], body: kopf.Body, patch: kopf.Patch) -> None:
+        """Forget how far handlers have come, in both places."""
+        due = self.bring_home(body, patch)
+        for key in keys:
+            answered(self.home.progress.purge(key=key, body=body, patch=patch))
+        progress = self.home.paths_of_progress(keys, body)
+        for path in progress & due.keys():
+            if not has(patch, path):
+                put(patch, path, None)  # or it would be brought home after all
+        if is_being_deleted(body):
+            # It ends here, as far as is known: a deletion needs no more than that.
+            progress |= self.other.paths_of_progress(keys, body)
+            for path, value in due.items():
+                if path not in progress and has(patch, path) and value == found(patch, path):
+                    take(patch, path)
+
+    def note_written(self, body: kopf.Body) -> None:
+        """Note that the last state of an object is in the own place."""
+        if not self.is_back:
+            self._written.add(str(body["metadata"].get("uid")))
+
+    def forget(self, body: kopf.Body) -> None:
+        """Forget an object that is going."""
+        self._written.discard(str(body["metadata"].get("uid")))
+
+
+class RecordsInPlace:
+    """A function for `patch.fns` that writes what would have been a merge patch of its own.
+
+    In Kopf's JSON Patch it goes together with a finalizer. That patch may lose its race; so what is
+    left over of it goes the way of all records then: in a merge patch, which loses none. And what a
+    handler has just come to goes that way at once: after a lost race a kill would lose it.
+
+    Args:
+        patch: The patch that it is a function of.
+        values: What it writes, with None for what it removes.
+        may_take: What it may take over from the merge patch at the end of the cycle.
     """
 
-    records: Records
-    believed: bool
+    def __init__(
+        self,
+        patch: kopf.Patch,
+        values: Mapping[Path, Any] | None = None,
+        *,
+        may_take: Mapping[Path, Any] | None = None,
+    ) -> None:
+        self.values = dict(values or {})
+        self._may_take = dict(may_take or {})
+        self._patch = patch
 
     def __call__(self, body: kopf.RawBody) -> None:
         """Change a body in place, as Kopf asks of a function on `patch.fns`."""
-        merge = MergeIntoBody()
-        self.records.move(kopf.Body(body), merge.patch, believed=self.believed)
-        merge(body)
+        raw = cast("dict[str, Any]", body)
+        for path, value in self.values.items():
+            if value is not None:
+                put(raw, path, value)
+            elif has(raw, path):
+                take(raw, path)
 
-    def has_effect(self, body: kopf.Body) -> bool:
-        """Whether there is anything to move."""
-        patch = kopf.Patch()
-        self.records.move(body, patch, believed=self.believed)
-        return bool(patch)
+    def __repr__(self) -> str:
+        return f"RecordsInPlace({['.'.join(path) for path in self.values]})"
+
+    def collect(self, patch: kopf.Patch) -> None:
+        """Take over the merge patch, if there is nothing in it but what may be taken."""
+        written = dict(leaves(patch))
+        is_ours = patch.keys() == {"metadata"} and written.items() <= self._may_take.items()
+        if self._patch is patch and is_ours:
+            self.values.update(written)
+            del patch["metadata"]
+
+    def take_up(self, patch: kopf.Patch) -> None:
+        """Give all of it to a merge patch, if Kopf could not send it in its own cycle.
+
+        What the merge patch says already stays so.
+        """
+        if self._patch is patch:
+            return
+        for path, value in self.values.items():
+            if not has(patch, path):
+                put(patch, path, value)
+        self.values.clear()
+        self._may_take.clear()
+        self._patch = patch
 
 
-class ProgressInBothPlaces(kopf.MultiProgressStorage):
-    """Handlers' attempts: what is in flight in the former place goes on from there."""
+class HomeProgress(kopf.ProgressStorage):
+    """How far handlers have come: read where it is, written in this release's place."""
 
     def __init__(self, records: Records) -> None:
-        super().__init__([records.own.progress, records.former.progress])
+        super().__init__()
         self._records = records
 
     def fetch(self, *, key: kopf.HandlerId, body: kopf.Body) -> kopf.ProgressRecord | None:
         """How far a handler has come."""
-        return self._records.progress(key, body, self._records.places(body))
+        return self._records.progress(key, body)
 
     def store(
         self,
@@ -300,52 +353,49 @@ class ProgressInBothPlaces(kopf.MultiProgressStorage):
         body: kopf.Body,
         patch: kopf.Patch,
     ) -> None:
-        """Keep how far a handler has come, and leave the former place if that is due."""
-        records = self._records
-        if not records.goes_on:
-            # In one request, so that a process that is killed leaves all of it in one place.
-            believed = records.believes_former(body)
-            records.move(body, patch, believed=believed, unfinished=False)
-            self._purge_former(key, body, patch)
-        elif not records.shared:
-            records.former.progress.store(key=key, record=record, body=body, patch=patch)
-        records.own.progress.store(key=key, record=record, body=body, patch=patch)
+        """Keep how far a handler has come, and bring the other records with it."""
+        self._records.bring_home(body, patch)
+        self._records.home.progress.store(key=key, record=record, body=body, patch=patch)
 
     def purge(self, *, key: kopf.HandlerId, body: kopf.Body, patch: kopf.Patch) -> None:
         """Forget how far a handler has come."""
         # Kopf knows the sub-handlers of the record that it was shown. A rollback may leave others.
-        for one in self._records.with_sub_handlers([key], body):
-            self._records.own.progress.purge(key=one, body=body, patch=patch)
-            self._purge_former(one, body, patch)
-
-    def _purge_former(self, key: kopf.HandlerId, body: kopf.Body, patch: kopf.Patch) -> None:
-        records = self._records
-        if not records.shared and (records.goes_on or records.believes_former(body)):
-            records.former.progress.purge(key=key, body=body, patch=patch)
+        self._records.purge(self._records.with_sub_handlers([key], body), body, patch)
 
     def touch(self, *, body: kopf.Body, patch: kopf.Patch, value: str | None) -> None:
         """Change something on the object, so that Kopf sees it again."""
-        self._records.own.progress.touch(body=body, patch=patch, value=value)
+        self._records.home.progress.touch(body=body, patch=patch, value=value)
+        if value is None:  # at the end of a cycle, before Kopf sends the patch
+            for fn in patch.fns:
+                if isinstance(fn, RecordsInPlace):
+                    fn.collect(patch)
+
+    def clear(self, *, essence: kopf.BodyEssence) -> kopf.BodyEssence:
+        """A state without what is written here."""
+        return self._records.clear(essence)
+
+    def flush(self) -> None:
+        """Have the storages finish what they have begun."""
+        self._records.home.progress.flush()
 
 
-class DiffBaseInBothPlaces(kopf.MultiDiffBaseStorage):
-    """What was handled last, in the place that is believed."""
+class HomeDiffBase(kopf.DiffBaseStorage):
+    """What was handled last: read where it is, written in this release's place."""
 
     def __init__(self, records: Records) -> None:
-        super().__init__([records.own.diffbase, records.former.diffbase])
+        super().__init__()
         self._records = records
+
+    def build(self, *, body: kopf.Body, extra_fields: Any = None) -> kopf.BodyEssence:
+        """What of an object counts as its state."""
+        return self._records.essence(body, extra_fields)
 
     def fetch(self, *, body: kopf.Body) -> kopf.BodyEssence | None:
         """What was handled last."""
-        return self._records.last_state(body, self._records.places(body))
+        return self._records.last_state(body)
 
     def store(self, *, body: kopf.Body, patch: kopf.Patch, essence: kopf.BodyEssence) -> None:
-        """Keep what is handled, and leave the former place if that is due."""
-        records = self._records
-        if not records.goes_on:
-            believed = records.believes_former(body)
-            records.move(body, patch, believed=believed, unfinished=False)
-            essence = records.as_own(essence, body)
-        elif not records.shared:
-            records.former.diffbase.store(body=body, patch=patch, essence=essence)
-        records.own.diffbase.store(body=body, patch=patch, essence=essence)
+        """Keep what is handled, and bring the other records with it."""
+        self._records.bring_home(body, patch)
+        self._records.home.diffbase.store(body=body, patch=patch, essence=essence)
+        self._records.note_written(body)

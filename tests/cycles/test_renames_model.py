@@ -139,9 +139,11 @@ class Life(RuleBasedStateMachine):
         assert not self.problems
         release.listed = False
         patch, before = outcome.patch, self.body
+        if fate == "killed in between" and not (dict(patch) and patch.fns):
+            fate = "killed"  # after the one request that there is
         self.body = after(self.body, kopf.Patch(dict(patch)))
         release.leftover = None
-        if fate == "sent":
+        if fate in ("sent", "killed"):
             self.body = after(self.body, kopf.Patch(fns=patch.fns))
             self.unseen, release.has_seen_the_object = False, True
         elif fate == "lost a race" and patch.fns:
@@ -149,7 +151,7 @@ class Life(RuleBasedStateMachine):
         changed = self.body != before
         if changed or fate == "lost a race":
             self.body["metadata"]["resourceVersion"] = str(next(self.versions))
-        if fate == "killed in between":
+        if fate.startswith("killed"):
             self.start()
         return changed or bool(outcome.delays)
 

@@ -2,7 +2,6 @@
 
 import itertools
 import json
-from collections.abc import Callable
 from typing import Any, cast
 
 import kopf
@@ -15,7 +14,9 @@ from ..support.renamed import (
     LONG_AGO,
     OWN_PLACE,
     ROLLOUTS,
+    Busy,
     Operator,
+    WritingBothPlaces,
     annotations_of,
     deleted,
     edited,
@@ -26,30 +27,11 @@ from ..support.renamed import (
 )
 
 
-class Busy(Operator):
-    """An operator with two handlers of each kind, of which the second is busy for a while."""
-
-    def __init__(self, busy: str = "", **options: Any) -> None:
-        super().__init__(handlers="", **options)
-        for kind, name in itertools.product(["create", "update", "delete"], ["one", "two"]):
-            is_busy = name == "two" and kind in busy.split()
-            handler = self.noting_unless(f"{kind} {name}", is_busy=is_busy)
-            getattr(kopf.on, kind)("things", id=f"{kind}_{name}", registry=self.registry)(handler)
-
-    def noting_unless(self, what: str, *, is_busy: bool) -> Callable[..., None]:
-        def handler(retry: int, **_: Any) -> None:
-            self.calls.append((what, retry))
-            if is_busy:
-                raise kopf.TemporaryError("busy", delay=0)
-
-        return handler
-
-
 def test_progress_that_a_rollback_has_left_in_the_own_place_is_not_taken_up() -> None:
     """Or a handler that has succeeded then would be taken to have succeeded for a later change."""
 
-    def operator(**options: Any) -> Operator:
-        made = Operator(**options)
+    def operator(kind: type[Operator] = Operator, **options: Any) -> Operator:
+        made = kind(**options)
 
         @kopf.on.update("things", id="another", registry=made.registry)
         def another(retry: int, **_: Any) -> None:
@@ -59,7 +41,7 @@ def test_progress_that_a_rollback_has_left_in_the_own_place_is_not_taken_up() ->
 
         return made
 
-    recognising = operator(former=[KOPF], rollout="recognise")
+    recognising = operator(WritingBothPlaces)
     body = edited(handled_by_plain_kopf(KOPF))
     recognising.failing = kopf.TemporaryError("busy", delay=0)
     body = recognising.step(body)
@@ -146,8 +128,8 @@ def test_a_creation_cut_short_does_not_undo_the_deletion_that_a_rollback_has_beg
     """The release before knew the former place alone: it is what it left there that goes on."""
     calls = list[tuple[str, int]]()
 
-    def operator(**options: Any) -> Operator:
-        made = Operator(**options)
+    def operator(kind: type[Operator] = Operator, **options: Any) -> Operator:
+        made = kind(**options)
         made.calls = calls
         made.failing = kopf.TemporaryError("busy", delay=0)
 
@@ -157,7 +139,7 @@ def test_a_creation_cut_short_does_not_undo_the_deletion_that_a_rollback_has_beg
 
         return made
 
-    creating = operator(former=[KOPF], rollout="recognise").step(thing(KOPF))
+    creating = operator(WritingBothPlaces).step(thing(KOPF))
     assert {f"{KOPFS_PLACE}/create", f"{OWN_PLACE}/create"} <= annotations_of(creating).keys()
     deleting = operator().step(deleted(creating))
     again = operator(former=[KOPF], rollout=rollout)

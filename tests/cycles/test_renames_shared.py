@@ -17,6 +17,7 @@ from ..support.renamed import (
     OWN_PLACE,
     ROLLOUTS,
     Operator,
+    WritingBothPlaces,
     annotations_of,
     deleted,
     edited,
@@ -29,12 +30,21 @@ from ..support.renamed import (
 # Whose record it is
 
 
-@pytest.mark.parametrize("rollout", ROLLOUTS)
-@pytest.mark.parametrize(("age", "believed"), [(-1, False), (60, True), (None, True)])
-def test_a_record_of_an_object_younger_than_the_process_is_not_believed(
+@pytest.mark.parametrize(
+    ("rollout", "age", "believed"),
+    [
+        ("recognise", -1, True),
+        ("recognise", 60, True),
+        ("recognise", None, True),
+        ("switch", -1, False),
+        ("switch", 60, True),
+        ("switch", None, True),
+    ],
+)
+def test_a_former_record_of_an_object_younger_than_the_process_is_not_believed(
     age: int | None, believed: bool, rollout: str
 ) -> None:
-    """The process would have written its own place too: that one is somebody else's."""
+    """A process that writes the own place would have done so; where it is the former, it is its."""
     operator = Operator(former=[KOPF], rollout=rollout)
     body = handled_by_plain_kopf(KOPF)
     created = datetime.now(UTC) - timedelta(seconds=age or 0)
@@ -69,16 +79,18 @@ def test_progress_of_another_operator_on_a_young_object_is_left_alone() -> None:
     assert annotations_of(body).items() >= record.items()
 
 
-def test_progress_of_a_young_object_is_cleared_in_both_places() -> None:
-    """Where the first release has written it."""
-    operator = Operator(former=[KOPF], rollout="recognise")
+@pytest.mark.parametrize("rollout", ROLLOUTS)
+def test_progress_is_cleared_in_both_places(rollout: str) -> None:
+    """Where a first release has written it, as this library had it up to 0.1."""
+    operator = WritingBothPlaces()
     operator.failing = kopf.TemporaryError("busy", delay=0)
-    body = operator.step(thing(KOPF, creationTimestamp="2999-01-01T00:00:00Z"))
+    body = operator.step(thing(KOPF))
     assert {f"{KOPFS_PLACE}/create", f"{OWN_PLACE}/create"} <= annotations_of(body).keys()
-    operator.failing = None
-    body = operator.settle(body)
-    assert operator.calls == [("create", 0), ("create", 1)]
+    following = Operator(former=[KOPF], rollout=rollout)
+    body = following.settle(body)
+    assert operator.calls + following.calls == [("create", 0), ("create", 1)]
     assert not [key for key in annotations_of(body) if key.endswith("/create")]
+    assert places_of(body) == {KOPFS_PLACE if rollout == "recognise" else OWN_PLACE}
 
 
 @pytest.mark.parametrize("way", ["deletionTimestamp", "DELETED"])
@@ -86,14 +98,16 @@ def test_an_object_that_goes_is_forgotten(way: str) -> None:
     """An operator that runs for months remembers only what is there."""
     operator = Operator(former=[KOPF])
     assert operator.finalizers is not None
-    mover = cast("Any", operator.finalizers._rename)._movers[0]
+    (mover,) = cast("Any", operator.finalizers._renaming)._movers
     body = operator.settle(handled_by_plain_kopf(KOPF))
-    assert list(mover._sightings._moved) == [body["metadata"]["uid"]]
+    body = operator.settle(edited(body))
+    known = [mover._moves._made, mover._records._written]
+    assert [list(one) for one in known] == [[body["metadata"]["uid"]]] * 2
     if way == "DELETED":
         operator.cycle(body, type="DELETED")
     else:
         operator.settle(deleted(body))
-    assert mover._sightings._moved == {}
+    assert not any(known)
 
 
 # Another operator with Kopf's default names on the same objects

@@ -1,5 +1,6 @@
 """Operators in one release of a rename, and objects for their cycles."""
 
+import itertools
 import json
 import logging
 from collections.abc import Callable, Mapping
@@ -47,6 +48,45 @@ class Operator(CycledOperator):
 
     def called(self, kind: str) -> int:
         return sum(1 for what, _ in self.calls if what == kind)
+
+
+class Busy(Operator):
+    """An operator with two handlers of each kind, of which the second is busy for a while."""
+
+    def __init__(self, busy: str = "", **options: Any) -> None:
+        super().__init__(handlers="", **options)
+        for kind, name in itertools.product(["create", "update", "delete"], ["one", "two"]):
+            is_busy = name == "two" and kind in busy.split()
+            handler = self.noting_unless(f"{kind} {name}", is_busy=is_busy)
+            getattr(kopf.on, kind)("things", id=f"{kind}_{name}", registry=self.registry)(handler)
+
+    def noting_unless(self, what: str, *, is_busy: bool) -> Callable[..., None]:
+        def handler(retry: int, **_: Any) -> None:
+            self.calls.append((what, retry))
+            if is_busy:
+                raise kopf.TemporaryError("busy", delay=0)
+
+        return handler
+
+
+class WritingBothPlaces(Operator):
+    """The first release of a rename as this library had it up to 0.1."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        persistence = self.settings.persistence
+        persistence.progress_storage = kopf.MultiProgressStorage(
+            [
+                kopf.AnnotationsProgressStorage(prefix=OWN_PLACE, v1=False),
+                kopf.AnnotationsProgressStorage(prefix=KOPFS_PLACE),
+            ]
+        )
+        persistence.diffbase_storage = kopf.MultiDiffBaseStorage(
+            [
+                kopf.AnnotationsDiffBaseStorage(prefix=OWN_PLACE, v1=False),
+                kopf.AnnotationsDiffBaseStorage(prefix=KOPFS_PLACE),
+            ]
+        )
 
 
 def thing(

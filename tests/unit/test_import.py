@@ -13,7 +13,7 @@ import kopf_finalizers
     "module",
     [
         "kopf_finalizers._clients.ensure",
-        "kopf_finalizers._renames.rename",
+        "kopf_finalizers._renames.renaming",
         "kopf_finalizers._cli",
         "prometheus_client",
         "opentelemetry",

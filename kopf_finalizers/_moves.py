@@ -1,0 +1,74 @@
+"""Which objects a process has moved to other names: each once, and again after a while.
+
+Two releases of an operator may run side by side, as in a Deployment's rolling update. One would
+move an object forwards and the other back, without end. So each process moves an object once, and
+again after ten minutes at the earliest: then the other one has gone, and what it has undone, or
+what a server has refused, is done again. A request that never arrived is made once more at once.
+"""
+
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import kopf
+
+AGAIN = 600.0
+"""Seconds after which an object is moved again."""
+
+
+@dataclass
+class _Move:
+    version: str
+    """What the object was before."""
+    made: float
+    tries: int = 1
+    arrived: bool = False
+
+
+@dataclass
+class Moves:
+    """What a process knows of the objects that it has moved."""
+
+    started: datetime = field(default_factory=lambda: datetime.now(UTC))
+    _made: dict[str, _Move] = field(default_factory=dict)
+
+    def is_younger(self, body: kopf.Body) -> bool:
+        """Whether the object was created after the process has started."""
+        created = body["metadata"].get("creationTimestamp")
+        return created is not None and datetime.fromisoformat(created) > self.started
+
+    def is_made(self, body: kopf.Body) -> bool:
+        """Whether this process has moved the object before, and something has come of it."""
+        uid, version = _version(body)
+        return uid in self._made and self._made[uid].version != version
+
+    def may_make(self, body: kopf.Body) -> bool:
+        """Whether this process may move the object now."""
+        uid, version = _version(body)
+        move = self._made.get(uid)
+        if move is None or move.version == version or time.monotonic() - move.made >= AGAIN:
+            return True
+        return not move.arrived and move.tries == 1
+
+    def make(self, body: kopf.Body) -> None:
+        """Note that the object is being moved; safe to call again."""
+        uid, version = _version(body)
+        known, now = self._made.get(uid), time.monotonic()
+        if known is None or now - known.made >= AGAIN:
+            self._made[uid] = _Move(version, now)
+        elif known.version != version:
+            known.version, known.tries = version, known.tries + 1
+
+    def see(self, body: kopf.Body) -> None:
+        """Note an object on which there is nothing to be moved."""
+        if self.is_made(body):
+            self._made[_version(body)[0]].arrived = True
+
+    def forget(self, body: kopf.Body) -> None:
+        """Forget an object that is going."""
+        self._made.pop(_version(body)[0], None)
+
+
+def _version(body: kopf.Body) -> tuple[str, str]:
+    metadata = body["metadata"]
+    return str(metadata.get("uid")), str(metadata.get("resourceVersion"))

@@ -1,0 +1,234 @@
+"""What an operator says of the names it has lived with, and what is refused of it.
+
+A rename takes three releases, so that a rollback by one release never meets a name it does not
+know:
+
+| release | new objects get | recognised | records are read | and written |
+| --- | --- | --- | --- | --- |
+| `rollout="recognise"` | the former name | both | where they are | where they were |
+| `rollout="switch"` | the new name | both | where they are | in the new place |
+| without `former` | the new name | the new name | in the new place | in the new place |
+"""
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from .._changes import Finalizer
+from .._errors import ConfigurationError
+from .._names import MAX_STORAGE_PREFIX, OperatorIdentity, Rollout, check_finalizer
+from .._settings import KOPF_FINALIZER, KOPF_PREFIX, logger
+from .._unset import LEFT_OUT, LeftOut
+
+_ROLLOUTS = ("recognise", "switch")
+
+
+@dataclass(frozen=True)
+class Former:
+    """What `configure` was given about former names, by its own keywords."""
+
+    former: tuple[str, ...]
+    former_dedicated: dict[str, tuple[str, ...]]
+    rollout: Rollout
+    former_storage_prefix: str | LeftOut | None
+    former_is_shared: bool
+
+    @classmethod
+    def given(cls, *, former: object, former_dedicated: object, **others: Any) -> Self:
+        """As it was given, with lists that can be compared.
+
+        Raises:
+            ConfigurationError: Something is not of its kind, or about names that are not given.
+        """
+        self = cls(
+            former=_listed("former", former),
+            former_dedicated=_dedicated(former_dedicated),
+            **others,
+        )
+        self._refuse_other_kinds()
+        return self
+
+    def _refuse_other_kinds(self) -> None:
+        prefix = self.former_storage_prefix
+        if prefix not in (None, LEFT_OUT) and not isinstance(prefix, str):
+            raise ConfigurationError(
+                f"former_storage_prefix={prefix!r} must be the prefix of annotations"
+                f' as a string, as in former_storage_prefix="{KOPF_PREFIX}", or None.'
+            )
+        if self.former_is_shared and not (isinstance(prefix, str) or self.former):
+            raise ConfigurationError(
+                "former_is_shared=True is about former names, and there are none: add"
+                f' former=["{KOPF_FINALIZER}"], or leave it out.'
+            )
+
+    def dedicated_names(self, identity: OperatorIdentity) -> dict[str, tuple[str, ...]]:
+        """For each dedicated finalizer, by its whole name: the names that it had.
+
+        Raises:
+            ConfigurationError: As for `_checked_names`, and as for
+                `OperatorIdentity.finalizer_for`; or a name belongs to two finalizers.
+        """
+        names = dict[str, tuple[str, ...]]()
+        derived = map(identity.finalizer_for, self.former_dedicated)
+        known = {identity.finalizer, *derived, *self.former}
+        for purpose, those in self.former_dedicated.items():
+            name = identity.finalizer_for(purpose)
+            names[name] = _checked_names(name, those, self.rollout)
+            for one in names[name]:
+                if one in known:
+                    raise ConfigurationError(
+                        f'The former name "{one}" of "{name}" belongs to another finalizer of this'
+                        " operator too, so the release of one would take the other off: list each"
+                        " name once, and only names that are to be left."
+                    )
+            known.update(names[name])
+        return names
+
+    def rename(
+        self, identity: OperatorIdentity, *, storages: bool, watches_only: bool
+    ) -> "Rename | None":
+        """The rename; None where neither the operator's finalizer nor its records move.
+
+        Raises:
+            ConfigurationError: A name is none that an API server takes, or the arguments do not go
+                together.
+        """
+        names = _checked_names(identity.finalizer, self.former, self.rollout)
+        if names and watches_only:
+            raise ConfigurationError(
+                f"former={list(names)} does not go with finalizer=None: an operator that only"
+                " watches would take these finalizers off every object, whosever they are. Leave"
+                ' former= out; its records move with former_storage_prefix="..." alone.'
+            )
+        if names and self.rollout == "recognise" and identity.owns(names[0]):
+            raise ConfigurationError(
+                f'rollout="recognise" would put "{names[0]}", the first of former=, on new objects,'
+                ' and it is a dedicated name of this operator. To drop it, use rollout="switch".'
+            )
+        prefix = _checked_prefix(identity, names, self.former_storage_prefix, storages=storages)
+        if self.rollout == "recognise" and not (names or prefix or self.former_dedicated):
+            raise ConfigurationError(
+                'rollout="recognise" goes on with a former name, and there is none: add'
+                f' former=["{KOPF_FINALIZER}"], or the name that the operator had.'
+            )
+        if not names and prefix is None:
+            return None
+        return Rename(
+            identity=identity,
+            former=names,
+            is_back=self.rollout == "recognise",
+            former_storage_prefix=prefix,
+            former_is_shared=self.former_is_shared,
+        )
+
+
+@dataclass(frozen=True)
+class Rename:
+    """From which names to which, and in which of the releases: checked."""
+
+    identity: OperatorIdentity
+    former: tuple[str, ...]
+    is_back: bool
+    """Whether the former name is written: in the first release."""
+    former_storage_prefix: str | None
+    former_is_shared: bool
+
+    @property
+    def name(self) -> str:
+        """The new name."""
+        return self.identity.finalizer
+
+    @property
+    def finalizer(self) -> Finalizer:
+        """The operator's own finalizer with the names that it had."""
+        return Finalizer(self.name, self.former, self.is_back)
+
+
+def _checked_names(name: str, former: Iterable[str], rollout: str) -> tuple[str, ...]:
+    """Former names as they were given, checked.
+
+    Raises:
+        ConfigurationError: One is none that an API server takes, or is the new name; or the
+            rollout is not known.
+    """
+    if rollout not in _ROLLOUTS:
+        raise ConfigurationError(
+            f'rollout="{rollout}" is not known: use "recognise" in the first release of a rename,'
+            ' "switch" in the second, and leave former= out in the third.'
+        )
+    names = tuple(check_finalizer(one) for one in former)
+    if name in names:
+        raise ConfigurationError(
+            f'The former name "{name}" is the new name too: list only names that are to be left.'
+        )
+    return names
+
+
+def _listed(what: str, names: object) -> tuple[str, ...]:
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        raise ConfigurationError(
+            f'{what}={names!r} must be a list of names, as in {what}=["{KOPF_FINALIZER}"].'
+        )
+    return tuple(names)
+
+
+def _dedicated(former: object) -> dict[str, tuple[str, ...]]:
+    if former is None:
+        return {}
+    if not isinstance(former, Mapping):
+        raise ConfigurationError(
+            f"former_dedicated={former!r} must have for each purpose the names that it had, as in"
+            ' former_dedicated={"backups": ["mycompany.com/old-backups"]}.'
+        )
+    return {key: _listed(f"former_dedicated[{key!r}]", those) for key, those in former.items()}
+
+
+def _checked_prefix(
+    identity: OperatorIdentity,
+    former: Collection[str],
+    prefix: str | LeftOut | None,
+    *,
+    storages: bool,
+) -> str | None:
+    """Where the operator's records were; None where they do not move.
+
+    Raises:
+        ConfigurationError: There is a place but nothing that could move, or it is none.
+    """
+    if prefix is LEFT_OUT:
+        if KOPF_FINALIZER in former and storages:
+            return KOPF_PREFIX
+        if storages and not all(map(identity.owns, former)):
+            logger.warning(
+                "former=%s tells nothing about where this operator kept its records, so they are"
+                " expected under %s. If they are elsewhere, its handlers will be called again for"
+                " existing objects: add former_storage_prefix= (Kopf's default is %s), or"
+                " former_storage_prefix=None if they do not move.",
+                list(former),
+                identity.storage_prefix,
+                KOPF_PREFIX,
+            )
+        return None
+    if prefix is None:
+        return None
+    if not storages:
+        raise ConfigurationError(
+            f'former_storage_prefix="{prefix}" goes with storages that this library sets: leave'
+            " storages=False out, or this prefix where the operator keeps its own storages."
+        )
+    try:
+        check_finalizer(f"{prefix}/name")
+    except ConfigurationError:
+        refused = "is no prefix that an annotation can have: it is a domain, without a slash"
+    else:
+        if len(prefix) <= MAX_STORAGE_PREFIX and prefix != identity.storage_prefix:
+            return prefix
+        refused = (
+            "is where the records are to go: it is about where they were"
+            if prefix == identity.storage_prefix
+            else f"has {len(prefix)} characters, and Kopf takes {MAX_STORAGE_PREFIX}"
+        )
+    raise ConfigurationError(
+        f'former_storage_prefix="{prefix}" {refused}. Look at the annotations of an object, as in'
+        f' "{KOPF_PREFIX}/last-handled-configuration", and give what stands before the slash.'
+    )
