@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test coverage lint typing check docs matrix chaos bench format clean
+.PHONY: help install demo test coverage lint typing check docs matrix prerelease chaos bench format clean
 
 help:  ## show this
 	@sed -n 's/^\([a-z]*\):[^#]*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r target what; do printf '%-10s%s\n' "$$target" "$$what"; done
@@ -51,6 +51,9 @@ docs: install  ## the site, in docs/_build/html: no warning, and no link that le
 
 matrix: install  ## run the tests on each Kopf and each Python that the machine has
 	$(BIN)/nox $(ARGS)
+
+prerelease: install  ## run the tests on Kopf's newest pre-release, when there is one
+	$(BIN)/nox --session prerelease -- $(ARGS)
 
 chaos: install  ## operators killed on a real API server, and random lives; ARGS="--seconds 60" LIVES="--lives 100"
 	$(BIN)/python -m tests.chaos $(ARGS)
