@@ -11,12 +11,12 @@ from .._cluster.access import Cluster, ClusterError
 from .._cluster.ages import read_span
 from .._cluster.discovery import Resource, Served, Unseen
 from .._cluster.listing import Scope
-from .errors import CommandError
+from .errors import FAILED, CommandError
 
 if TYPE_CHECKING:
     from .._cluster.whose import Operator
 
-UNSEEN = 2
+UNSEEN = FAILED
 """The exit code where not all could be seen."""
 
 
@@ -63,6 +63,31 @@ def operator_options(command: Callable[..., Any]) -> Callable[..., Any]:
     option = click.option("--operator", "files", multiple=True,
                           help="An operator's file, as in kopf run.")  # fmt: skip
     for one in reversed([option, *_OPERATOR]):
+        command = one(command)
+    return command
+
+
+_CHANGES = [
+    click.option("--yes", is_flag=True, help="Do not ask."),
+    click.option(
+        "--dry-run",
+        type=click.Choice(["none", "server", "client"]),
+        default="none",
+        help="Have the API server answer as if (server), or only say what would be done (client).",
+    ),
+]
+
+
+def modules_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`-m` and `-v`, for a command whose arguments are an operator's files."""
+    for one in reversed(_OPERATOR):
+        command = one(command)
+    return command
+
+
+def change_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`--yes` and `--dry-run`."""
+    for one in reversed(_CHANGES):
         command = one(command)
     return command
 

@@ -22,6 +22,7 @@ _COMMANDS = {
     "document": "document",
     "holders": "holders",
     "name": "names",
+    "release": "release",
 }
 
 

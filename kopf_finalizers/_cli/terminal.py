@@ -1,9 +1,13 @@
-"""What people see: tables in columns, and a bar on a terminal."""
+"""What people see: tables in columns, a bar on a terminal, a question that wants an answer."""
 
 import sys
 import threading
 import time
 from collections.abc import Iterable, Sequence
+
+import click
+
+from .errors import CommandError
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -41,3 +45,20 @@ class Bar:
         with self._lock:
             sys.stderr.write(f"\r\x1b[K{text}")
             sys.stderr.flush()
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask before something is changed.
+
+    Raises:
+        CommandError: The answer is no; or there is nobody to ask, and `--yes` was not given.
+    """
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise CommandError(
+            "Nothing was changed: there is no terminal to ask on. If this is what you want, run it"
+            " again with --yes."
+        )
+    if not click.confirm(question, default=False, err=True):
+        raise CommandError("Nothing was changed.")

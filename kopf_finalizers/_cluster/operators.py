@@ -6,7 +6,7 @@ import kopf
 
 from .._dedicated.uses import Use
 from .._finalizers import Finalizers
-from .._inventory import ByHand, selected_entries
+from .._inventory import ByHand, selected_entries, uses_of_kopf
 from .._kopf import handlers_of, selected_by
 from .discovery import Resource, Served
 from .whose import Key, Operator, Waiting
@@ -27,19 +27,14 @@ def operator_of(finalizers: Finalizers, served: Served | None) -> Operator:
     def keys_of(selected: Collection[kopf.Resource]) -> Iterable[Key]:
         return [_ANY] if served is None else {(one.group, one.plural) for one in selected}
 
-    known = set[str]()
-    for selector, handler_id, entry in selected_entries(*_uses_of(finalizers)):
-        known.add(handler_id)
+    own, dedicated, by_hand = _uses_of(finalizers)
+    for selector, handler_id, entry in selected_entries(own, dedicated, by_hand):
         waiting = Waiting(handler_id, entry.waits_for, entry.leaves or "")
-        selected = selected_by(selector.args, dict(selector.options), resources)
-        for key in keys_of(selected):
+        for key in keys_of(selected_by(selector.args, dict(selector.options), resources)):
             found.setdefault(key, {}).setdefault(entry.name, []).append(waiting)
     for handler in handlers_of(_registry_of(finalizers)):
-        waiting = Waiting(handler.id, f"{handler.id}, which Kopf's own decorators declare, to end")
         for key in keys_of(handler.selector.select(resources)):
-            names = found.setdefault(key, {})
-            if handler.requires_finalizer and handler.id not in known:
-                names.setdefault(finalizers.name, []).append(waiting)
+            found.setdefault(key, {})
     former, prefix, is_shared = _former_of(finalizers)
     return Operator(
         name=finalizers.name,
@@ -78,7 +73,9 @@ def _to_kopf(one: Resource) -> kopf.Resource:
 def _uses_of(finalizers: Finalizers) -> tuple[list[Use], list[Use], list[ByHand]]:
     """What puts an operator's own finalizer on objects, what dedicated ones, what is by hand."""
     dedicated, by_hand = finalizers._dedicated.uses, finalizers._by_hand  # noqa: SLF001
-    return finalizers._guarded, dedicated, by_hand  # noqa: SLF001
+    own = finalizers._guarded  # noqa: SLF001
+    kopfs = uses_of_kopf(finalizers.name, _registry_of(finalizers), own)
+    return [*own, *kopfs], dedicated, by_hand
 
 
 def _registry_of(finalizers: Finalizers) -> kopf.OperatorRegistry:

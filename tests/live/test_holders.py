@@ -284,7 +284,7 @@ def test_the_names_of_an_operator_are_told_apart(
     assert (
         f"{OURS}\n  owner: {OURS}, which was asked about\n"
         "  waits for: drop_backups to succeed, or to be given up\n"
-        "  waits for: watch, which Kopf's own decorators declare, to end\n"
+        "  waits for: the daemon watch to stop\n"
     ) in text
     assert f"{dropped}\n  owner: {OURS}, but no handler of this release serves it here\n" in text
     assert f"{OURS}.snapshots\n  owner: {OURS}, which was asked about\n" in text

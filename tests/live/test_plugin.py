@@ -1,21 +1,17 @@
 """`kubectl kopf-finalizers …`, with the real kubectl, and what is seen on a terminal."""
 
 import os
-import pty
 import shutil
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 pytest.importorskip("kubernetes", reason="the extra cluster is not installed")
 
-from ..support.commands import run
+from ..support.commands import BIN, on_terminal, run
 from ..support.servers import Api, Resource, Server
 
 needs_kubectl = pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not there")
-BIN = Path(sys.executable).parent
 
 
 def kubectl(*arguments: str, server: Server | None = None) -> subprocess.CompletedProcess[str]:
@@ -56,27 +52,6 @@ def test_all_commands_are_named_in_the_help() -> None:
     for name in ("document", "holders", "name"):
         assert f"\n  {name} " in text
     assert "No such command 'nosuch'" in run("nosuch").output
-
-
-def on_terminal(*arguments: str, answer: str = "") -> tuple[int, str]:
-    """The command on a terminal of its own, with what somebody types."""
-    main, side = pty.openpty()
-    os.write(main, answer.encode())
-    process = subprocess.Popen(
-        [BIN / "kopf-finalizers", *arguments], stdin=side, stdout=side, stderr=side
-    )
-    os.close(side)
-    seen = b""
-    while True:
-        try:
-            more = os.read(main, 4096)
-        except OSError:
-            more = b""
-        if not more:
-            break
-        seen += more
-    os.close(main)
-    return process.wait(timeout=60), seen.decode()
 
 
 def test_a_terminal_shows_how_far_it_has_come(server: Server, resource: Resource) -> None:

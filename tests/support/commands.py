@@ -6,6 +6,10 @@ The second is for answers that a real one cannot be brought to give.
 import contextlib
 import http.server
 import json
+import os
+import pty
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -29,6 +33,30 @@ def run(*arguments: str, on: Server | Path | None = None, **options: Any) -> Res
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result
+
+
+BIN = Path(sys.executable).parent
+
+
+def on_terminal(*arguments: str, answer: str = "") -> tuple[int, str]:
+    """The command on a terminal of its own, with what somebody types."""
+    main, side = pty.openpty()
+    os.write(main, answer.encode())
+    process = subprocess.Popen(
+        [BIN / "kopf-finalizers", *arguments], stdin=side, stdout=side, stderr=side
+    )
+    os.close(side)
+    seen = b""
+    while True:
+        try:
+            more = os.read(main, 4096)
+        except OSError:
+            more = b""
+        if not more:
+            break
+        seen += more
+    os.close(main)
+    return process.wait(timeout=60), seen.decode()
 
 
 def told(result: Result) -> Any:
