@@ -175,13 +175,13 @@ def test_an_object_of_the_cluster_needs_no_namespace(server: Server, api: Api) -
 def test_the_finalize_subresource_is_never_asked(in_process_server: ApiServer) -> None:
     """Whatever is released: it would empty what the namespace controller waits for."""
     with contextlib.closing(client_of(in_process_server)) as api:
-        body = {"metadata": {"name": "going", "finalizers": [OURS]}}
+        body = {"metadata": {"name": "finalizing", "finalizers": [OURS]}}
         api.create("/api/v1/namespaces", body).raise_for_status()
-        api.delete("/api/v1/namespaces/going").raise_for_status()
+        api.delete("/api/v1/namespaces/finalizing").raise_for_status()
     before = len(in_process_server.requests)
-    run("release", OURS, "ns/going", "--yes", on=in_process_server)
+    run("release", OURS, "ns/finalizing", "--yes", on=in_process_server)
     asked = in_process_server.requests[before:]
-    assert [one.path for one in asked if one.method != "GET"] == ["/api/v1/namespaces/going"]
+    assert [one.path for one in asked if one.method != "GET"] == ["/api/v1/namespaces/finalizing"]
 
 
 # What it refuses
