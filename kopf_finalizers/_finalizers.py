@@ -232,7 +232,7 @@ class Finalizers:
             self._marker.unchanged = unchanged
         if renaming is not None:
             renaming.begin(settings, records, moves, unchanged)
-        self._dedicated.apply(settings, unchanged, registry)
+        self._dedicated.apply(settings, unchanged, registry, moves)
         self._is_applied = True
         self._introduce()
         self._look_at_handlers(settings, registry)

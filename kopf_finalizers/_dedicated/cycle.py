@@ -6,7 +6,7 @@ resource has declared:
 | the object | its names that are there | is it wanted | then |
 | --- | --- | --- | --- |
 | alive | none | yes | it is added, and Kopf's handlers wait for the next cycle |
-| alive | one that it leaves | yes | the name that it has now is put in that one's place |
+| alive | one that it leaves | yes | the name that it has now is put in that one's place, once |
 | alive | any | no | they are removed, unless it is wanted when the patch is sent |
 | being deleted | any | yes | they stay until its cleanups have ended |
 | being deleted | any | too late | they are removed, with a warning |
@@ -25,6 +25,8 @@ from typing import Any, Literal, TypeAlias, cast
 import kopf
 
 from .._changes import Finalizer, RemoveFinalizer, RemoveUnwanted
+from .._kopf import answered
+from .._moves import Moves
 from .filters import Answer, Seen
 from .uses import Wanted
 
@@ -41,12 +43,16 @@ class Cycle:
     Args:
         patch: What Kopf will send at the end of the cycle.
         logger: Kopf's, for this object.
+        moves: What this process has given other names to.
         leftover: Whether the patch begins with what could not be sent in the cycle before.
     """
 
-    def __init__(self, patch: kopf.Patch, logger: kopf.Logger, *, leftover: bool) -> None:
+    def __init__(
+        self, patch: kopf.Patch, logger: kopf.Logger, moves: Moves, *, leftover: bool
+    ) -> None:
         self._patch = weakref.ref(patch)
         self.logger = logger
+        self.moves = moves
         self.is_leftover = leftover
         # A finalizer is missing, so Kopf's handlers wait for the next cycle.
         self.postponed = False
@@ -118,9 +124,12 @@ def decide(wanted: Wanted, seen: Seen, cycle: Cycle, patch: kopf.Patch, own: str
         case False, "none", "yes":
             patch.fns.append(finalizer.addition(seen.body))
             cycle.postponed = True
-        case False, "left", "yes":
+        case False, "left", "yes" if cycle.moves.may_make(seen.body):
             cycle.logger.info(f"Moving from {', '.join(there)} to {finalizer.written}.")
             patch.fns.append(finalizer.addition(seen.body))
+            cycle.moves.make(seen.body)
+        case False, "there", "yes" if finalizer.former:
+            cycle.moves.see(seen.body)
         case False, "there" | "left", "no":
             for name in there:
                 cycle.logger.debug(f"Releasing {name}: no handler of it matches any more.")
@@ -185,7 +194,7 @@ def _warn_of_missed(
 
 def _record(handler_id: str, seen: Seen) -> kopf.ProgressRecord | None:
     """What is stored of a cleanup, by this process or by one before it."""
-    record = seen.progress.fetch(key=cast("kopf.HandlerId", handler_id), body=seen.body)
+    record = answered(seen.progress.fetch(key=cast("kopf.HandlerId", handler_id), body=seen.body))
     # A function that handles creations too has the same id for both.
     return record if record is not None and record.get("purpose") == "delete" else None
 

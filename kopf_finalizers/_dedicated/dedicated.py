@@ -21,6 +21,7 @@ import kopf
 from .._changes import Finalizer, has_effect, wake_up
 from .._deletions.deletions import Deletions, Sighting
 from .._errors import ConfigurationError
+from .._moves import Moves
 from .._resources import HandledResources, Selector, ask_of_events
 from .._settings import Unchanged, logger
 from ..instrumentation._hooks import listen
@@ -102,9 +103,11 @@ class DedicatedFinalizers:
         settings: kopf.OperatorSettings,
         unchanged: Unchanged,
         registry: kopf.OperatorRegistry,
+        moves: Moves,
     ) -> None:
         """Take part in the cycles of an operator that is about to start."""
         self._settings = settings
+        self._moves = moves
         self._unchanged = unchanged
         self._registry = registry
         self._deletions.reset()
@@ -156,7 +159,7 @@ class DedicatedFinalizers:
         if cycle is not None and cycle.patch is patch:
             return False  # it was written in another way, too
         settings = self._looked_after()
-        cycle = Cycle(patch, kwargs["logger"], leftover=bool(patch))
+        cycle = Cycle(patch, kwargs["logger"], self._moves, leftover=bool(patch))
         self._cycle.set(cycle)
         body: kopf.Body = kwargs["body"]
         persistence = settings.persistence
@@ -166,6 +169,7 @@ class DedicatedFinalizers:
             self._look(kwargs, wanted, registry, progress)
             progress = self._deletions.reading(progress)
         if kwargs["type"] == "DELETED":
+            self._moves.forget(body)
             return False
         if cycle.is_leftover:
             look_through(patch, body, wanted, kwargs["logger"])

@@ -23,6 +23,7 @@ from typing import Any, Final, TypeAlias
 import kopf
 
 from .._bodies import finalizers_of, is_being_deleted
+from .._kopf import answered
 
 Answer: TypeAlias = bool | None
 """Whether a filter holds; None where that is not known."""
@@ -96,7 +97,7 @@ class Seen:
     @functools.cached_property
     def last_state(self) -> Mapping[str, Any] | None:
         """What was handled last, as Kopf compares it."""
-        last = self._diffbase.fetch(body=self.body)
+        last = answered(self._diffbase.fetch(body=self.body))
         return None if last is None else self.progress.clear(essence=last)
 
     def state(self, path: tuple[str, ...]) -> Mapping[str, Any]:

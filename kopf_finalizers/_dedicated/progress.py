@@ -25,6 +25,7 @@ import kopf
 from .._changes import MergeIntoBody
 from .._deletions.deletions import Deletions
 from .._errors import ConfigurationError
+from .._kopf import answered
 from .cycle import Cycle, is_finished
 from .leftovers import guard_kopfs_own
 
@@ -72,11 +73,11 @@ class ObservedProgress(kopf.MultiProgressStorage):
     def clear(self, *, essence: kopf.BodyEssence) -> kopf.BodyEssence:
         """Kopf asks for this in every cycle, before it asks any filter."""
         self._asked.set(True)
-        return self.observed.clear(essence=essence)
+        return answered(self.observed.clear(essence=essence))
 
     def fetch(self, *, key: kopf.HandlerId, body: kopf.Body) -> kopf.ProgressRecord | None:
         """How far a handler has come; not far enough to be called while a finalizer is missing."""
-        record = self.observed.fetch(key=key, body=body)
+        record = answered(self.observed.fetch(key=key, body=body))
         cycle = self._current()
         if cycle is not None and _is_of_a_creation(record) and cycle.waits_for(key):
             # Kopf would take what is left of a creation for this deletion's progress, and a

@@ -25,7 +25,7 @@ import kopf
 
 from .._bodies import finalizers_of, is_being_deleted
 from .._changes import RemoveFinalizer
-from .._kopf import cleanup_ids, is_kopfs_release
+from .._kopf import answered, cleanup_ids, is_kopfs_release
 from ..instrumentation import CleanupDetails, CleanupEvent, CleanupOutcome, get_hooks
 from ..instrumentation._hooks import tell
 from .calling_off import CallingOff
@@ -150,7 +150,7 @@ class Deletions:
             own=next((holds[name] for name in holds if name in self._own_names), None),
         )
         for key in ids:
-            record = seen.progress.fetch(key=cast("kopf.HandlerId", key), body=seen.body)
+            record = answered(seen.progress.fetch(key=cast("kopf.HandlerId", key), body=seen.body))
             hold = deletion.hold_of(key)
             if hold is not None and record is not None and record.get("purpose") == "delete":
                 hold.note(key, record)

@@ -334,11 +334,11 @@ class RecordsInPlace:
         self._patch = patch
 
 
-class HomeProgress(kopf.ProgressStorage):
+class HomeProgress(kopf.MultiProgressStorage):
     """How far handlers have come: read where it is, written in this release's place."""
 
     def __init__(self, records: Records) -> None:
-        super().__init__()
+        super().__init__([records.home.progress])
         self._records = records
 
     def fetch(self, *, key: kopf.HandlerId, body: kopf.Body) -> kopf.ProgressRecord | None:
@@ -379,11 +379,11 @@ class HomeProgress(kopf.ProgressStorage):
         self._records.home.progress.flush()
 
 
-class HomeDiffBase(kopf.DiffBaseStorage):
+class HomeDiffBase(kopf.MultiDiffBaseStorage):
     """What was handled last: read where it is, written in this release's place."""
 
     def __init__(self, records: Records) -> None:
-        super().__init__()
+        super().__init__([records.home.diffbase])
         self._records = records
 
     def build(self, *, body: kopf.Body, extra_fields: Any = None) -> kopf.BodyEssence:

@@ -119,3 +119,16 @@ def test_an_operator_whose_kopf_has_asynchronous_storages_is_told_so(
     Finalizers(identity, registry=registry, former=former).apply(settings)
     with pytest.raises(ConfigurationError, match="look for a newer kopf-finalizers"):
         cycle(registry, settings, {"metadata": {"name": "t", "annotations": {"a.b/c": "d"}}})
+
+
+def test_an_operators_own_asynchronous_storage_is_refused_where_it_is_asked() -> None:
+    """Dedicated finalizers need its answers at once; without them Kopf alone asks it."""
+    identity = OperatorIdentity(domain="mycompany.com", operator="db-operator")
+    registry, settings = kopf.OperatorRegistry(), kopf.OperatorSettings()
+    settings.persistence.progress_storage = Slow(prefix="a.org")
+    finalizers = Finalizers(identity, registry=registry, storages=False)
+    finalizers.on.delete("things", finalizer="backups", id="backups")(lambda **_: None)
+    finalizers.apply(settings)
+    metadata = {"name": "t", "finalizers": [finalizers.name, finalizers.name_for("backups")]}
+    with pytest.raises(ConfigurationError, match="A storage of this operator is asynchronous"):
+        cycle(registry, settings, {"metadata": {**metadata, "deletionTimestamp": "2030-01-01"}})

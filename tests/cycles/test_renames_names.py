@@ -401,3 +401,18 @@ def test_dedicated_finalizer_that_a_rollback_would_not_know_is_warned_about(
     finalizers.apply(kopf.OperatorSettings())
     warnings = [record.getMessage() for record in caplog.records]
     assert [f"knows nothing of {NEW}.dns:" in warning for warning in warnings] == [True] * warned
+
+
+def test_two_releases_side_by_side_rename_a_dedicated_finalizer_once_each() -> None:
+    """Whichever of its names it has meanwhile, it waits for the cleanup."""
+    both, writes = [with_backups(rollout) for rollout in ROLLOUTS], 0
+    body = handled(OLD_BACKUPS, NEW)
+    for _ in range(10):
+        for operator in both:
+            changed = operator.step(body)
+            writes += changed != body
+            body = changed
+    assert writes <= 4
+    body = both[1].settle(deleted(body))
+    assert finalizers_of(body) == []
+    assert [operator.called("backups") for operator in both] == [0, 1]
