@@ -1,11 +1,14 @@
 """Chaos on a real kube-apiserver: `make chaos`, or `python -m tests.chaos --seconds 60 --seed 1`.
 
-Three operators with this library, one with plain Kopf and its default name, a controller that
-changes a finalizer of its own by JSON Patch, and one that writes statuses as fast as it can, all on
-the same objects. Operators are killed with SIGKILL at random and started again; the API server is
-stopped and started once. An independent watcher judges:
+Three operators with this library, of which one handles two versions of the kind, one with plain
+Kopf and its default name, a controller that changes a finalizer of its own by JSON Patch, and two
+that write statuses: one of all objects as fast as it can, one of a single object 40 times a second.
+All on the same objects. Operators are killed with SIGKILL at random and started again; the server
+is stopped and started once; for some seconds all writes of operators are refused; and objects are
+restored from what they were in the middle of their deletion. An independent watcher judges:
 
 * no object went while an effect of it was still there;
+* no restored object went without the cleanups of the operators with this library;
 * no foreign finalizer was taken off by anybody but its owner;
 * no finalizer was twice on an object;
 * in the end all objects go.
@@ -31,9 +34,11 @@ import httpx
 from kopf_finalizers import json_patch
 
 from ..support.operators import OperatorProcess
+from ..support.proxies import Asked, Fate, Proxy
 from ..support.servers import Api, Body, KubeApiServer, Resource, client_of, wait_until
 
 OWN = ("alpha", "beta", "gamma")
+PARTS = ("one", "two")
 FOREIGN = "third.org/controller"
 HERE = Path(__file__).parent
 
@@ -48,6 +53,8 @@ class Chaos:
         self.folder = folder
         self.effects = folder / "effects"
         self.effects.mkdir()
+        self.cleaned = folder / "cleaned"
+        self.cleaned.mkdir()
         self.chance = random.Random(seed)
         self.seconds = seconds
         self.objects = objects
@@ -57,34 +64,49 @@ class Chaos:
         self.stop = threading.Event()
         self.over = threading.Event()
         self.held = set[str]()
+        self.restored = set[str]()
+        self.refusal: Fate | None = None
         self.known = dict[str, str]()
         self.gone = set[str]()
         self.failures = list[BaseException]()
 
     def run(self) -> None:
-        self.server.define("example.com", "v1", "chaoses", kind="Chaos")
-        operators = [self._operator(name) for name in (*OWN, "plain")]
+        self.server.define("example.com", "v1", "chaoses", kind="Chaos", other_versions=["v1beta1"])
         threads = [
             threading.Thread(target=self._guarded, args=(work,), name=work.__name__)
-            for work in (self._judge, self._hold, self._write, self._come_and_go)
+            for work in (
+                self._judge,
+                self._hold,
+                self._write,
+                self._hammer,
+                self._refuse,
+                self._restore,
+                self._come_and_go,
+            )
         ]
         with contextlib.ExitStack() as stack:
+            proxy = stack.enter_context(Proxy(self.server))
+            proxy.rules.append(self._fate)
+            operators = [self._operator(name, proxy) for name in (*OWN, "plain")]
             for operator in operators:
                 stack.enter_context(operator)
+            self._until_at_work()
             stack.callback(self._join, threads)
             for thread in threads:
                 thread.start()
             self._kill(operators)
+            self._wake(operators)
             self._until_all_gone()
 
-    def _operator(self, name: str) -> OperatorProcess:
+    def _operator(self, name: str, proxy: Proxy) -> OperatorProcess:
         return OperatorProcess(
             HERE / "operator.py",
-            self.server,
+            proxy,
             self.folder / f"{name}.log",
             resource=self.resource,
             OPERATOR=name,
             EFFECTS=str(self.effects),
+            CLEANED=str(self.cleaned),
         )
 
     def _join(self, threads: list[threading.Thread]) -> None:
@@ -124,11 +146,32 @@ class Chaos:
                 self.server.start()
                 self._until_served()
                 self.counts["outages"] += 1
+            self._wake(operators)
             operator = self.chance.choice(operators)
             operator.kill()
             self.counts["kills"] += 1
             self.stop.wait(self.chance.uniform(0, 1))
             operator.start()
+
+    def _until_at_work(self) -> None:
+        """Begin when all operators have handled an object."""
+        with contextlib.closing(client_of(self.server)) as api:
+            path = self.resource.path_to("first")
+            api.create(self.resource.path, self.resource.body("first")).raise_for_status()
+            uid = api.get(path).raise_for_status().json()["metadata"]["uid"]
+            everybody = (*OWN, "plain")
+            ours = [f"{uid}.{operator}.{part}" for operator in everybody for part in PARTS]
+            wait_until(lambda: all((self.effects / one).exists() for one in ours), timeout=120)
+            self._delete(api, "first")
+            wait_until(lambda: api.get(path).status_code == 404, timeout=60)
+
+    def _wake(self, operators: list[OperatorProcess]) -> None:
+        """Start an operator again that found nothing to do: Kopf asks once, and nobody answered."""
+        for operator in operators:
+            if "Unresolved resources" in operator.output().rpartition("Starting Kopf")[2]:
+                operator.kill()
+                operator.start()
+                self.counts["operators that had found no resource"] += 1
 
     def _until_served(self) -> None:
         """Wait for what an API server tells of its resources, which comes after it is ready.
@@ -208,6 +251,65 @@ class Chaos:
                 if api.merge_patch(path, status).is_success:
                     self.counts["statuses"] += 1
 
+    def _hammer(self, api: Api) -> None:
+        """The status of one object 40 times a second, until it is gone; and then of another one."""
+        while not self.stop.is_set():
+            found = [one["metadata"]["name"] for one in api.list(self.resource.path)]
+            if not found:
+                self.stop.wait(0.1)
+                continue
+            path = self.resource.path_to(found[self.counts["hammered"] % len(found)], "status")
+            self.counts["hammered"] += 1
+            status = 0
+            while not self.stop.wait(1 / 40) and status != 404:
+                number = self.counts["statuses of one object"]
+                status = api.merge_patch(path, {"status": {"hammered": number}}).status_code
+                self.counts["statuses of one object"] += status == 200
+
+    def _refuse(self, _: Api) -> None:
+        """For some seconds, now and then, all writes of operators are refused, as by a webhook."""
+        while not self.stop.wait(self.seconds / 4):
+            self.refusal = Fate(self.chance.choice([400, 403, 422]))
+            self.counts["times that everything was refused"] += 1
+            self.stop.wait(3)
+            self.refusal = None
+        self.refusal = None
+
+    def _fate(self, asked: Asked) -> Fate | None:
+        return self.refusal if asked.method == "PATCH" else None
+
+    def _restore(self, api: Api) -> None:
+        """Objects as they were in the middle of their deletion come back under their names."""
+        while not self.stop.wait(self.seconds / 20):
+            for one in api.list(self.resource.path):
+                if self.stop.is_set():
+                    return
+                is_begun = '"purpose":"delete"' in json.dumps(one).replace("\\", "")
+                if is_begun and one["metadata"]["uid"] not in self.restored:
+                    self._restored(api, one)
+                    break
+
+    def _restored(self, api: Api, body: Body) -> None:
+        name, finalizers = body["metadata"]["name"], body["metadata"].get("finalizers", [])
+        while not self.stop.wait(0.1):
+            if api.get(self.resource.path_to(name)).status_code == 404:
+                break
+        annotations = body["metadata"].get("annotations", {})
+        kept = finalizers if self.chance.random() < 0.5 else []
+        again = self.resource.body(name, annotations=annotations, finalizers=kept)
+        answer = api.create(self.resource.path, again)
+        if not answer.is_success:
+            return
+        uid = answer.json()["metadata"]["uid"]
+        ours = {f"mycompany.com/{operator}.{part}" for operator in OWN for part in PARTS}
+        while not self.over.wait(0.1):
+            now = api.get(self.resource.path_to(name)).raise_for_status().json()["metadata"]
+            if ours <= set(now.get("finalizers", [])):
+                break
+        self.restored.add(uid)
+        self.counts["objects restored"] += 1
+        self._delete(api, name)
+
     def _hold(self, api: Api) -> None:
         """A controller with a finalizer of its own, which it adds, and takes off in the end."""
         while not self.over.is_set():
@@ -276,6 +378,11 @@ class Chaos:
         left = [path.name for path in self.effects.glob(f"{uid}.*")]
         if left:
             self._violation(f"went with effects left: {left}", {"metadata": {"uid": uid}})
+        done = {f"{uid}.{operator}.{part}" for operator in OWN for part in PARTS}
+        undone = done - {path.name for path in self.cleaned.glob(f"{uid}.*")}
+        if uid in self.restored and undone:
+            what = f"restored, it went without cleanups: {sorted(undone)}"
+            self._violation(what, {"metadata": {"uid": uid}})
         if uid in self.held:
             self._violation("went with the foreign finalizer on it", {"metadata": {"uid": uid}})
 

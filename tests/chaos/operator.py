@@ -1,6 +1,7 @@
 """One of the operators in the chaos. Its effects are files, so they outlive it and the cluster.
 
-OPERATOR names it; "plain" is one with Kopf and its default names alone.
+OPERATOR names it; "plain" is one with Kopf and its default names alone, and "gamma" handles two
+versions of the kind, with a cleanup in each. What is cleaned up is noted in CLEANED, too.
 """
 
 import os
@@ -14,7 +15,10 @@ import kopf_finalizers
 
 NAME = os.environ["OPERATOR"]
 EFFECTS = Path(os.environ["EFFECTS"])
-RESOURCE = (os.environ["GROUP"], "v1", os.environ["PLURAL"])
+CLEANED = Path(os.environ["CLEANED"])
+GROUP, PLURAL = os.environ["GROUP"], os.environ["PLURAL"]
+RESOURCE = (GROUP, "v1", PLURAL)
+OTHER_VERSION = (GROUP, "v1beta1", PLURAL)
 PARTS = ("one", "two")
 
 
@@ -33,6 +37,7 @@ def cleanup(part: str) -> Callable[..., None]:
         if retry < int(uid[0], 16) % 3:
             raise kopf.TemporaryError("not yet", delay=0.3)
         effect(uid, part).unlink(missing_ok=True)
+        (CLEANED / f"{uid}.{NAME}.{part}").touch()
 
     return cleanup_fn
 
@@ -50,4 +55,5 @@ else:
     finalizers = kopf_finalizers.configure(domain="mycompany.com", operator=NAME)
     finalizers.on.create(*RESOURCE, id="create")(create_fn)
     for one in PARTS:
-        finalizers.on.delete(*RESOURCE, finalizer=one, id=one)(cleanup(one))
+        resource = OTHER_VERSION if (NAME, one) == ("gamma", "two") else RESOURCE
+        finalizers.on.delete(*resource, finalizer=one, id=one)(cleanup(one))

@@ -201,6 +201,8 @@ def left_undone(life: Life, operator: Described) -> Iterator[str]:
     """Cleanups of an object that is gone, which nothing explains."""
     if not life.is_gone or not life.versions or MAIN not in finalizers_of(life.versions[-1]):
         return  # or what was released before was judged where it was
+    if "gone by others" in life.noted:
+        return
     last = life.versions[-1]
     alive = [body for body in life.versions if not is_deleting(body)]
     guarded = finalizers_of(alive[-1]) if alive else []

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +55,13 @@ class Told:
     def __str__(self) -> str:
         told = [f"seed {self.seed}: {len(self.violations)} violations", str(self.operator)]
         for life in self.lives:
-            violations = [f"  !! {what}" for one, what in self.violations if one is life]
-            if violations:
-                told += [f"  {life.name}: {', '.join(life.script)}", *violations, *_history(life)]
+            # The same over and over is said once: what goes on without end has no other end.
+            whats = [what for one, what in self.violations if one is life]
+            kinds = {re.sub(r"\d+", "N", what): what for what in reversed(whats)}
+            if kinds:
+                told += [f"  {life.name}: {', '.join(life.script)}"]
+                told += [f"  !! {what}" for what in kinds.values()]
+                told += [*islice(_history(life), 150)]
         return "\n".join(told).replace(MAIN, "~")
 
 
