@@ -2,6 +2,7 @@
 
 Every comparison is paired: what is compared is measured in the same rounds of one run, in changing
 order, and the median is given. Ratios hold on other machines; seconds and microseconds do not.
+With `--only` one comparison is measured anew, of the same versions, and the others stay.
 """
 
 import argparse
@@ -10,6 +11,7 @@ import json
 import os
 import platform
 import sys
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -36,42 +38,21 @@ def main() -> None:
         default=[100, 1000, 4000],
         help="numbers of objects in the benchmark of sizes",
     )
-    parser.add_argument(
-        "--only-sizes", action="store_true", help="print that benchmark, and write nothing"
-    )
     parser.add_argument("--seconds", type=float, default=5, help="to watch a finalizer flap")
+    parser.add_argument(
+        "--only", nargs="+", choices=PARTS, default=[*PARTS], help="measure these, keep the others"
+    )
     parser.add_argument("--output", type=Path, default=DOCS, help="the folder of the documentation")
     options = parser.parse_args()
     assets = os.environ.get("KUBEBUILDER_ASSETS")
     if not assets:
         sys.exit("This measures on a real kube-apiserver: set KUBEBUILDER_ASSETS to its folder.")
-    if options.only_sizes:
-        with KubeApiServer(Path(assets)) as server:
-            print(pages.table(sizes.measure(server, sizes=options.sizes, repeat=options.repeat)))
-        return
     with KubeApiServer(Path(assets)) as server:
-        results: dict[str, Any] = {
-            "how": {
-                "kube-apiserver": server_version(server),
-                "Kopf": version("kopf"),
-                "Python": platform.python_version(),
-                "objects": options.objects,
-                "owners": options.owners,
-                "rounds": options.rounds,
-                "repeat": options.repeat,
-                "repeat of the lives": options.lives,
-                "sizes": ", ".join(f"{size:,}" for size in options.sizes),
-            },
-            "lifecycle": lifecycle.measure(server, objects=options.objects, repeat=options.lives),
-            "sizes": sizes.measure(server, sizes=options.sizes, repeat=options.repeat),
-            "contention": contention.measure(
-                server, owners=options.owners, rounds=options.rounds, repeat=options.repeat
-            ),
-            "patches": building.measure_patches(repeat=options.repeat),
-            "events": building.measure_events(repeat=options.repeat),
-            "import": building.measure_import(repeat=options.repeat),
-            "flapping": flapping.measure(server, seconds=options.seconds),
-        }
+        results = kept(server, options)
+        for name in options.only:
+            how, measure = PARTS[name]
+            results[name] = measure(server, options)
+            results["how"] |= how(options)
     tables = pages.tables_of(results)
     for name, text in tables.items():
         print(f"\n{name}\n{text}")
@@ -84,6 +65,60 @@ def main() -> None:
         readme = DOCS.parent / "README.md"
         story = pages.table_of_the_readme(results)
         readme.write_text(pages.filled(readme.read_text(), {"flapping": story}))
+
+
+# What is measured: what the page says of how it was, and the measurement.
+PARTS: dict[str, tuple[Callable[[Any], dict[str, Any]], Callable[[KubeApiServer, Any], Any]]] = {
+    "lifecycle": (
+        lambda options: {"objects": options.objects, "repeat of the lives": options.lives},
+        lambda server, options: lifecycle.measure(
+            server, objects=options.objects, repeat=options.lives
+        ),
+    ),
+    "sizes": (
+        lambda options: {"sizes": ", ".join(f"{size:,}" for size in options.sizes)},
+        lambda server, options: sizes.measure(server, sizes=options.sizes, repeat=options.repeat),
+    ),
+    "contention": (
+        lambda options: {"owners": options.owners, "rounds": options.rounds},
+        lambda server, options: contention.measure(
+            server, owners=options.owners, rounds=options.rounds, repeat=options.repeat
+        ),
+    ),
+    "patches": (
+        lambda _: {},
+        lambda _, options: building.measure_patches(repeat=options.repeat),
+    ),
+    "events": (
+        lambda _: {},
+        lambda _, options: building.measure_events(repeat=options.repeat),
+    ),
+    "import": (
+        lambda _: {},
+        lambda _, options: building.measure_import(repeat=options.repeat),
+    ),
+    "flapping": (
+        lambda _: {},
+        lambda server, options: flapping.measure(server, seconds=options.seconds),
+    ),
+}
+
+
+def kept(server: KubeApiServer, options: argparse.Namespace) -> dict[str, Any]:
+    """The figures that are not measured anew: only of the same versions, or they say nothing."""
+    how = {
+        "kube-apiserver": server_version(server),
+        "Kopf": version("kopf"),
+        "Python": platform.python_version(),
+        "repeat": options.repeat,
+    }
+    if set(options.only) == set(PARTS):
+        return {"how": how}
+    results: dict[str, Any] = json.loads((DOCS / "benchmarks.json").read_text())
+    other = {key: results["how"].get(key) for key in how if results["how"].get(key) != how[key]}
+    if other:
+        sys.exit(f"The other figures are of {other}, and these of {how}: measure all of them.")
+    return results
 
 
 def server_version(server: KubeApiServer) -> str:
