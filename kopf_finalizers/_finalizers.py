@@ -19,7 +19,7 @@ from ._moves import Moves
 from ._names import OperatorIdentity, Rollout
 from ._on import On
 from ._patches import remove_finalizer
-from ._renames.declared import Former
+from ._renames.declared import Former, warn_of_new
 from ._resources import Selector
 from ._selection import Selection
 from ._settings import (
@@ -212,7 +212,8 @@ class Finalizers:
         """
         registry = self._registry or kopf.get_default_registry()
         if self._rollout == "recognise":
-            self._warn_of_new_dedicated()
+            dedicated = [use.finalizer for use in self._dedicated.uses]
+            warn_of_new(dedicated, self._dedicated.former_names)
         apply_identity(
             settings, self.identity, storages=self.storages, marker=self._marker, ids=self._ids
         )
@@ -277,17 +278,6 @@ class Finalizers:
 
             self._renaming = Renaming(self._rename, registry)
         return self._renaming
-
-    def _warn_of_new_dedicated(self) -> None:
-        known = self._dedicated.former_names
-        new = dict.fromkeys(use.finalizer for use in self._dedicated.uses)
-        if unknown := [name for name in new if name not in known]:
-            logger.warning(
-                "The release before this one knows nothing of %s: after a rollback to it, objects"
-                " that carry one of these hang when they are deleted. Give cleanups dedicated"
-                " finalizers when the rename is done, in a release without rollout=.",
-                ", ".join(unknown),
-            )
 
     def add(self, patch: kopf.Patch, purpose: str | None = None) -> None:
         """Put one of the operator's own finalizers on an object, through a handler's patch.

@@ -164,6 +164,17 @@ def _checked_names(name: str, former: Iterable[str], rollout: str) -> tuple[str,
     return names
 
 
+def warn_of_new(dedicated: Iterable[str], known: Collection[str]) -> None:
+    """Warn of dedicated finalizers that the release before the first one has never heard of."""
+    if unknown := [name for name in dict.fromkeys(dedicated) if name not in known]:
+        logger.warning(
+            "The release before this one knows nothing of %s: after a rollback to it, objects"
+            " that carry one of these hang when they are deleted. Give cleanups dedicated"
+            " finalizers when the rename is done, in a release without rollout=.",
+            ", ".join(unknown),
+        )
+
+
 def _listed(what: str, names: object) -> tuple[str, ...]:
     if isinstance(names, str) or not isinstance(names, Iterable):
         raise ConfigurationError(
