@@ -124,7 +124,7 @@ class DedicatedFinalizers:
         if self._resources is None:
             registry = self._registry
             self._resources = HandledResources(
-                functools.partial(self._ask, registry),
+                functools.partial(self._ask_of_deletions, registry),
                 purpose="deletions",
                 registry=registry,
                 is_asked=lambda one: any(
@@ -151,6 +151,20 @@ class DedicatedFinalizers:
             registry=registry,
             **dict(selector.options),
         )
+
+    def _ask_of_deletions(
+        self,
+        registry: kopf.OperatorRegistry,
+        /,
+        *,
+        type: str | None,  # noqa: A002 - Kopf's name
+        body: kopf.Body,
+        **kwargs: Any,
+    ) -> bool:
+        """The same filter where no finalizer is declared: most objects are not being deleted."""
+        if self._deletions.concern(type, body):
+            self._ask(registry, type=type, body=body, **kwargs)
+        return False
 
     def _ask(self, registry: kopf.OperatorRegistry, /, **kwargs: Any) -> bool:
         """A filter that never lets Kopf call the handler; safe to be asked again."""

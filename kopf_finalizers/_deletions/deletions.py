@@ -32,6 +32,8 @@ from .calling_off import CallingOff
 from .held import Cleanup, Deletion, Hold, Progress, deletion_time, error_of, reference_to, shown
 from .posting import Poster
 
+# Events in which an object goes, or is on a new list.
+_OF_ALL = frozenset({"DELETED", None})
 # For how long an object that has gone is remembered, since a watch of another version of its kind
 # may still tell of it.
 _REMEMBERED = 60.0
@@ -104,7 +106,7 @@ class Deletions:
         """Whether there is anything to see here: most objects are not being deleted."""
         if not self.is_active:
             return False
-        return event is None or event == "DELETED" or is_being_deleted(body)
+        return event in _OF_ALL or is_being_deleted(body)
 
     def look(self, seen: Sighting) -> None:
         """Look at one object in one cycle, before anything else is done about it."""

@@ -26,6 +26,10 @@ def settled_event(count: int) -> Callable[[], object]:
         finalizers.on.delete(
             "example.com", "v1", "things", id=f"cleanup-{number}", finalizer=f"p{number}"
         )(cleanup)
+
+    async def guarded(**_: Any) -> None: ...
+
+    finalizers.on.delete("example.com", "v1", "things")(guarded)
     settings = kopf.OperatorSettings()
     finalizers.apply(settings)
     names = [finalizers.name_for(f"p{number}") for number in range(count)]
