@@ -11,13 +11,14 @@ restored from what they were in the middle of their deletion. An independent wat
 * no restored object went without the cleanups of the operators with this library;
 * no foreign finalizer was taken off by anybody but its owner;
 * no finalizer was twice on an object;
-* in the end all objects go.
+* in the end all objects go, and no operator counts one that it holds.
 
 Prints what happened, and exits with 1 if there was any violation.
 """
 
 import argparse
 import contextlib
+import functools
 import json
 import os
 import random
@@ -35,7 +36,16 @@ from kopf_finalizers import json_patch
 
 from ..support.operators import OperatorProcess
 from ..support.proxies import Asked, Fate, Proxy
-from ..support.servers import Api, Body, KubeApiServer, Resource, client_of, wait_until
+from ..support.series import Scraped
+from ..support.servers import (
+    Api,
+    Body,
+    KubeApiServer,
+    Resource,
+    client_of,
+    free_port,
+    wait_until,
+)
 
 OWN = ("alpha", "beta", "gamma")
 PARTS = ("one", "two")
@@ -68,6 +78,7 @@ class Chaos:
         self.refusal: Fate | None = None
         self.known = dict[str, str]()
         self.gone = set[str]()
+        self.ports = dict[str, int]()
         self.failures = list[BaseException]()
 
     def run(self) -> None:
@@ -97,6 +108,7 @@ class Chaos:
             self._kill(operators)
             self._wake(operators)
             self._until_all_gone()
+            self._until_nothing_is_held()
 
     def _operator(self, name: str, proxy: Proxy) -> OperatorProcess:
         return OperatorProcess(
@@ -107,6 +119,7 @@ class Chaos:
             OPERATOR=name,
             EFFECTS=str(self.effects),
             CLEANED=str(self.cleaned),
+            PORT=str(self.ports.setdefault(name, free_port())),
         )
 
     def _join(self, threads: list[threading.Thread]) -> None:
@@ -217,6 +230,16 @@ class Chaos:
             )
             self.failures.append(late)
         self.over.set()
+
+    def _until_nothing_is_held(self) -> None:
+        """Every gauge is zero, whatever was lost while an operator or the API server was away."""
+        for name in OWN:
+            series = Scraped(f"http://127.0.0.1:{self.ports[name]}/metrics")
+            try:
+                wait_until(functools.partial(_holds_nothing, series), timeout=60)
+            except TimeoutError:
+                self.violations.append(f"{name} counts what is gone: {series.held()}")
+            self.counts["releases told of"] += sum(series.released().values())
 
     def _come_and_go(self, api: Api) -> None:
         """Objects are created and deleted all the time."""
@@ -389,6 +412,10 @@ class Chaos:
     def _violation(self, what: str, body: Body) -> None:
         known = {key: body["metadata"].get(key) for key in ("name", "uid", "finalizers")}
         self.violations.append(f"{what}: {json.dumps(known)}")
+
+
+def _holds_nothing(series: Scraped) -> bool:
+    return not series.held()
 
 
 def _is_outage(error: Exception) -> bool:

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import kopf
+import prometheus_client
 
 import kopf_finalizers
+from kopf_finalizers import instrumentation
 
 NAME = os.environ["OPERATOR"]
 EFFECTS = Path(os.environ["EFFECTS"])
@@ -45,6 +47,8 @@ def cleanup(part: str) -> Callable[..., None]:
 @kopf.on.startup()
 def configure(settings: kopf.OperatorSettings, **_: Any) -> None:
     settings.posting.enabled = False
+    instrumentation.use_prometheus()
+    prometheus_client.start_http_server(int(os.environ["PORT"]), addr="127.0.0.1")
 
 
 if NAME == "plain":
