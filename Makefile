@@ -48,6 +48,7 @@ docs: install  ## the site, in docs/_build/html: no warning, and no link that le
 	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going docs docs/_build/html
 	$(BIN)/python docs/check_links.py docs/_build/html
 	$(BIN)/kopf-finalizers document examples/db_operator.py --check docs/db-operator-finalizers.md
+	$(BIN)/kopf-finalizers document examples/db_operator.py --format prometheus --check docs/db-operator-alerts.yaml
 
 matrix: install  ## run the tests on each Kopf and each Python that the machine has
 	$(BIN)/nox $(ARGS)

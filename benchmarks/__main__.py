@@ -18,7 +18,7 @@ from typing import Any
 
 from tests.support.servers import KubeApiServer, client_of
 
-from . import building, contention, flapping, lifecycle, pages, pictures, sizes
+from . import building, contention, flapping, lifecycle, pages, pictures, sizes, watching
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -42,6 +42,7 @@ def main() -> None:
     parser.add_argument(
         "--only", nargs="+", choices=PARTS, default=[*PARTS], help="measure these, keep the others"
     )
+    parser.add_argument("--story", type=float, default=45, help="seconds to watch cleanups")
     parser.add_argument("--output", type=Path, default=DOCS, help="the folder of the documentation")
     options = parser.parse_args()
     assets = os.environ.get("KUBEBUILDER_ASSETS")
@@ -100,6 +101,10 @@ PARTS: dict[str, tuple[Callable[[Any], dict[str, Any]], Callable[[KubeApiServer,
     "flapping": (
         lambda _: {},
         lambda server, options: flapping.measure(server, seconds=options.seconds),
+    ),
+    "watching": (
+        lambda _: {},
+        lambda server, options: watching.measure(server, seconds=options.story),
     ),
 }
 

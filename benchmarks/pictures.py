@@ -27,10 +27,11 @@ mpl.rcParams |= {
 
 
 def draw(results: dict[str, Any], folder: Path) -> None:
-    """Write both pictures into the folder."""
+    """Write all pictures into the folder."""
     for name, figure in [
         ("contention.svg", contention(results)),
         ("flapping.svg", flapping(results["flapping"])),
+        ("watching.svg", watching(results["watching"])),
     ]:
         figure.savefig(folder / name, transparent=True, metadata={"Date": None})
         plt.close(figure)
@@ -82,3 +83,40 @@ def flapping(stories: dict[str, Any]) -> Any:
         )
     every[-1].set_xlabel("seconds; deleted at the end: coloured while the finalizer is there")
     return figure
+
+
+def watching(story: dict[str, Any]) -> Any:
+    """The series of an operator, as a dashboard shows them."""
+    samples = story["samples"]
+    times = [one["seconds"] for one in samples]
+    figure, every = plt.subplots(2, 2, figsize=(7.2, 4.2), sharex=True, layout="constrained")
+    panels = {
+        "objects held": "held",
+        "seconds since the oldest deletion": "oldest",
+        "attempts that failed, per second": "failed",
+        "attempts that succeeded, per second": "succeeded",
+    }
+    for axes, (title, name) in zip(every.flat, panels.items(), strict=True):
+        away = [one["seconds"] for one in samples if one["away"]]
+        axes.axvspan(away[0], away[-1], color=INK, alpha=0.12, linewidth=0)
+        for purpose, colour in {"backups": THEIRS, "dns": OURS}.items():
+            figures = [one[purpose][name] for one in samples]
+            if name in ("failed", "succeeded"):
+                figures = _rates(times, figures, over=3.0)
+            axes.plot(times, figures, color=colour, label=purpose)
+        axes.set_title(title, loc="left", fontsize=10)
+        axes.set_ylim(bottom=0)
+    every[0, 0].legend(frameon=False)
+    for axes in every[1]:
+        axes.set_xlabel("seconds; grey: the store is away")
+    return figure
+
+
+def _rates(times: list[float], counts: list[float], *, over: float) -> list[float]:
+    """How fast a counter grows, over so many seconds before each point, as rate() has it."""
+    rates = list[float]()
+    for index, now in enumerate(times):
+        first = next(place for place, then in enumerate(times) if then >= now - over)
+        passed = now - times[first]
+        rates.append((counts[index] - counts[first]) / passed if passed else 0.0)
+    return rates

@@ -415,7 +415,11 @@ class Chaos:
 
 
 def _holds_nothing(series: Scraped) -> bool:
-    return not series.held()
+    """Whether an operator answers, and counts no object."""
+    try:
+        return not series.held()
+    except httpx.TransportError:
+        return False
 
 
 def _is_outage(error: Exception) -> bool:

@@ -17,46 +17,51 @@ from .servers import Watched
 
 
 @dataclass(frozen=True)
-class Scraped:
-    """Where series are served."""
+class Scrape:
+    """All series at one moment."""
 
-    url: str
+    samples: list[Sample]
 
     def value(self, name: str, finalizer: str, **labels: str) -> float:
         """One of them; 0 if there is none with these labels, as for whoever adds them up."""
         return sum(
             sample.value
-            for sample in self.samples()
+            for sample in self.samples
             if sample.name == f"kopf_finalizers_{name}"
             and labels.items() | {("finalizer", finalizer)} <= sample.labels.items()
         )
 
-    def held(self) -> dict[str, int]:
-        """How many objects each finalizer holds; those that hold none are left out."""
+    def by_finalizer(self, name: str) -> dict[str, int]:
+        """The same for each finalizer, whatever its other labels are."""
         found = Counter[str]()
-        for sample in self.samples():
-            if sample.name == "kopf_finalizers_held_objects":
-                found[sample.labels["finalizer"]] += int(sample.value)
-        return dict(+found)
-
-    def released(self) -> dict[str, int]:
-        """How often each finalizer was released, whatever for."""
-        found = Counter[str]()
-        for sample in self.samples():
-            if sample.name == "kopf_finalizers_release_seconds_count":
+        for sample in self.samples:
+            if sample.name == f"kopf_finalizers_{name}":
                 found[sample.labels["finalizer"]] += int(sample.value)
         return dict(found)
 
-    def samples(self) -> Iterator[Sample]:
-        text = httpx.get(self.url, trust_env=False).raise_for_status().text
-        for family in text_string_to_metric_families(text):
-            yield from family.samples
 
-    def answers(self) -> bool:
-        try:
-            return httpx.get(self.url, trust_env=False).is_success
-        except httpx.TransportError:
-            return False
+@dataclass(frozen=True)
+class Scraped:
+    """Where series are served."""
+
+    url: str
+
+    def now(self) -> Scrape:
+        text = httpx.get(self.url, trust_env=False).raise_for_status().text
+        families = text_string_to_metric_families(text)
+        return Scrape([sample for family in families for sample in family.samples])
+
+    def value(self, name: str, finalizer: str, **labels: str) -> float:
+        return self.now().value(name, finalizer, **labels)
+
+    def held(self) -> dict[str, int]:
+        """How many objects each finalizer holds; those that hold none are left out."""
+        found = self.now().by_finalizer("held_objects")
+        return {name: found[name] for name in found if found[name]}
+
+    def released(self) -> dict[str, int]:
+        """How often each finalizer was released, whatever for."""
+        return self.now().by_finalizer("release_seconds_count")
 
 
 @contextlib.contextmanager
