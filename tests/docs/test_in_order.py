@@ -24,6 +24,7 @@ TYPED_BY = {
     "leaving.md": "test_in_order.py",
     "start.md": "test_in_order.py",
     "terminating.md": "test_pages.py",
+    "watching.md": "test_watching.py",
 }
 
 
