@@ -28,7 +28,7 @@ def drop_backups(**_):
 def test_a_cleanup_is_skipped_by_the_command_of_the_page(
     server: Server, api: Api, resource: Resource, tmp_path: Path
 ) -> None:
-    """With the page's configuration: the object hangs, somebody types it, and the object is gone."""
+    """With what the page configures: the object hangs, somebody types it, and it is gone."""
     configured = [
         code
         for code in re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
