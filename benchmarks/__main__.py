@@ -18,7 +18,7 @@ from typing import Any
 
 from tests.support.servers import KubeApiServer, client_of
 
-from . import building, contention, flapping, lifecycle, pages, pictures, sizes, watching
+from . import building, busy, contention, flapping, lifecycle, pages, pictures, sizes, watching
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -85,6 +85,10 @@ PARTS: dict[str, tuple[Callable[[Any], dict[str, Any]], Callable[[KubeApiServer,
         lambda server, options: contention.measure(
             server, owners=options.owners, rounds=options.rounds, repeat=options.repeat
         ),
+    ),
+    "busy": (
+        lambda _: {},
+        lambda server, options: busy.measure(server, repeat=options.repeat),
     ),
     "patches": (
         lambda _: {},

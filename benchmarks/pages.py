@@ -7,8 +7,8 @@ from typing import Any
 def tables_of(results: dict[str, Any]) -> dict[str, str]:
     """Each table of the page of benchmarks, by the name that it has there."""
     tables = {
-        name: table([{"": what, **row} for what, row in results[name].items()])
-        for name in ("contention", "patches", "events")
+        name: table([{"": what, **row} for what, row in results.get(name, {}).items()])
+        for name in ("contention", "busy", "patches", "events")
     }
     tables["lifecycle"] = table(results["lifecycle"]["comparisons"])
     tables["sizes"] = table(results.get("sizes", []))
