@@ -222,7 +222,9 @@ class Finalizers:
         moves, records, renaming = Moves(), None, self._renaming_in(registry)
         if renaming is not None:
             records = renaming.set(settings, moves)
-        unchanged = Unchanged(
+        self._dedicated.prepare(settings, registry)
+        self._applied = settings
+        self._unchanged = unchanged = Unchanged(
             settings,
             self.identity,
             storages=self.storages,
@@ -265,10 +267,15 @@ class Finalizers:
 
     def _declared(self) -> None:
         """Look at the objects of a handler that is declared when the identity is in force."""
+        if not self._is_applied:
+            return
+        registry = self._registry or kopf.get_default_registry()
+        if self._dedicated.prepare(self._applied, registry):
+            self._unchanged.renew()
         watched = None if self._marker is None else self._marker.resources
         moved = None if self._renaming is None else self._renaming.resources
         for resources in (watched, moved):
-            if self._is_applied and resources is not None:
+            if resources is not None:
                 resources.ask()
 
     def _renaming_in(self, registry: kopf.OperatorRegistry) -> "Renaming | None":

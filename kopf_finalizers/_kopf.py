@@ -3,6 +3,7 @@
 The tests are in `tests/contract/`. A new release of Kopf is this file's work.
 """
 
+import asyncio
 import functools
 import importlib
 import inspect
@@ -54,6 +55,45 @@ def is_kopfs_release(fn: kopf.PatchFn) -> bool:
     There is no public way to ask whether Kopf does so in a cycle: this knows its function by name.
     """
     return isinstance(fn, functools.partial) and fn.func.__name__ == "allow_deletion"
+
+
+def all_handlers_of(registry: kopf.OperatorRegistry) -> list[Any]:
+    """All handlers of an operator for which Kopf watches objects, this library's own included."""
+    watching, indexing = registry._watching, registry._indexing  # noqa: SLF001
+    more = [*watching.get_all_handlers(), *indexing.get_all_handlers()]
+    return [*handlers_of(registry), *more]
+
+
+def guarding_handlers_of(
+    registry: kopf.OperatorRegistry, resource: kopf.Resource | None = None
+) -> list[Any]:
+    """The handlers for which Kopf needs its finalizer: of a resource, or all.
+
+    Kopf decides that in its cycle, and there is no public way to ask.
+    """
+    return [
+        handler
+        for handler in handlers_of(registry)
+        if handler.requires_finalizer and (resource is None or handler.selector.check(resource))
+    ]
+
+
+def handles_changes(registry: kopf.OperatorRegistry, resource: kopf.Resource) -> bool:
+    """Whether there are handlers of creations or changes, for which Kopf keeps a last state."""
+    changing = registry._changing.get_resource_handlers(resource)  # noqa: SLF001
+    return any(handler.reason != "delete" for handler in changing)
+
+
+def is_watched(resource: kopf.Resource) -> bool:
+    """Whether Kopf has a stream of events of a resource.
+
+    It ends the stream of a version that is served no more, and tells nobody. Its tasks have names,
+    and where one has another name than expected, all of them have: then this is not known, and the
+    stream is taken to be there.
+    """
+    names = [task.get_name() for task in asyncio.all_tasks() if not task.cancelling()]
+    watched = [name for name in names if name.startswith("watcher for ")]
+    return not watched or any(name.startswith(f"watcher for {resource}@") for name in watched)
 
 
 def settings_in_force() -> kopf.OperatorSettings | None:

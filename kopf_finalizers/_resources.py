@@ -10,9 +10,10 @@ from typing import Any
 
 import kopf
 
-from ._kopf import handlers_of
+from ._kopf import all_handlers_of, handlers_of
 
 # In "myresources.v1.mygroup"; in "myresources.mygroup" there is none.
+_LONG_ENOUGH = 4
 _VERSION = re.compile(r"v\d+(?:(?:alpha|beta)\d+)?")
 
 
@@ -38,6 +39,15 @@ class Selector:
             for part, mine, theirs in pairs
         )
 
+    def is_similar(self, other: "Selector") -> bool:
+        """Whether both may select one kind, in several versions or groups, by the names alone."""
+        if self == other or (self.parts() == other.parts() and None not in self.parts()):
+            return False
+        names = [one.parts()[2] for one in (self, other)]
+        if any(not isinstance(name, str) or len(name) < _LONG_ENOUGH for name in names):
+            return True  # what is short may be a short name of anything
+        return _stem(names[0]) == _stem(names[1])
+
     def parts(self) -> tuple[Any, Any, Any]:
         """Group, version and name, each None where any will do."""
         named = dict(self.options)
@@ -53,6 +63,11 @@ class Selector:
     def __str__(self) -> str:
         shown = [str(arg) for arg in self.args if arg is not None]
         return "/".join(shown + [f"{key}={value}" for key, value in self.options])
+
+
+def _stem(name: str) -> str:
+    """What a plural, a singular and a kind have in common."""
+    return re.sub(r"(ies|y|[es]+)$", "", name.lower())
 
 
 def _parsed(args: list[Any]) -> tuple[Any, Any, Any]:
@@ -136,6 +151,16 @@ class HandledResources:
             self._is_complete = True
             self.ask()
         return self._when(**kwargs)
+
+
+def all_selectors(registry: kopf.OperatorRegistry) -> list[Selector]:
+    """The resources of which an operator sees objects, however they are written."""
+    found = (
+        selector_of(one)
+        for one in all_handlers_of(registry)
+        if not one.id.startswith("kopf-finalizers/")
+    )
+    return [*dict.fromkeys(found)]
 
 
 def handled_resources(

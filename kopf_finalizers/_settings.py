@@ -196,6 +196,12 @@ class Unchanged:
         self._diffbase = settings.persistence.diffbase_storage if storages else None
         self._warned = False
 
+    def renew(self) -> None:
+        """Go by the settings as they are now: this library has changed them itself."""
+        self._finalizer = self._settings.persistence.finalizer
+        if self._diffbase is not None:
+            self._diffbase = self._settings.persistence.diffbase_storage
+
     def check(self) -> None:
         """Look at the settings as they are now; warn once."""
         if self._begin is not None:

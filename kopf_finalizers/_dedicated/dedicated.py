@@ -22,6 +22,7 @@ from .._changes import Finalizer, has_effect, wake_up
 from .._deletions.deletions import Deletions, Sighting
 from .._errors import ConfigurationError
 from .._moves import Moves
+from .._recognised import unhidden
 from .._resources import HandledResources, Selector, ask_of_events
 from .._settings import Unchanged, logger
 from ..instrumentation._hooks import listen
@@ -29,6 +30,7 @@ from .cycle import Cycle, decide
 from .filters import Seen
 from .leftovers import look_through
 from .progress import ObservedProgress, is_observed_by, own_of
+from .streams import Streams
 from .uses import Place, Use, Uses, Wanted
 
 
@@ -55,6 +57,7 @@ class DedicatedFinalizers:
         self._settings: kopf.OperatorSettings | None = None
         self._storage: ObservedProgress | None = None
         self._cycle: ContextVar[Cycle | None] = ContextVar("cycle", default=None)
+        self._streams = Streams()
 
     @property
     def uses(self) -> list[Use]:
@@ -98,6 +101,17 @@ class DedicatedFinalizers:
             self._deletions.is_wanted = True
             self.begin()
 
+    def prepare(self, settings: kopf.OperatorSettings, registry: kopf.OperatorRegistry) -> bool:
+        """Change the settings where objects may have several streams, and tell whether.
+
+        Raises:
+            ConfigurationError: This Kopf compares finalizers in a way that makes it impossible.
+        """
+        changed = self._streams.apply(settings, registry)
+        if changed and self._settings is not None:
+            self._observe(settings)
+        return changed
+
     def apply(
         self,
         settings: kopf.OperatorSettings,
@@ -111,7 +125,7 @@ class DedicatedFinalizers:
         self._unchanged = unchanged
         self._registry = registry
         self._deletions.reset()
-        if self.uses:
+        if self.uses or self._streams.are_possible:
             self._observe(settings)
         listen(self)
         self.begin()
@@ -173,12 +187,13 @@ class DedicatedFinalizers:
         if cycle is not None and cycle.patch is patch:
             return False  # it was written in another way, too
         settings = self._looked_after()
+        self._streams.look(kwargs)
         cycle = Cycle(patch, kwargs["logger"], self._moves, leftover=bool(patch))
         self._cycle.set(cycle)
         body: kopf.Body = kwargs["body"]
         persistence = settings.persistence
         progress = own_of(persistence.progress_storage)
-        wanted = self._uses.of(registry, kwargs["resource"])
+        wanted = self._uses.of(registry, *self._streams.resources_of(body, kwargs["resource"]))
         if self._deletions.concern(kwargs["type"], body):
             self._look(kwargs, wanted, registry, progress)
             progress = self._deletions.reading(progress)
@@ -189,7 +204,7 @@ class DedicatedFinalizers:
             look_through(patch, body, wanted, kwargs["logger"])
         seen = Seen(kwargs, progress=progress, diffbase=persistence.diffbase_storage)
         for one in wanted:
-            decide(one, seen, cycle, patch, persistence.finalizer)
+            decide(one, seen, cycle, patch, unhidden(persistence.finalizer))
         if cycle.is_leftover and not has_effect(patch, body):
             wake_up(settings, body, patch)
         return False
@@ -244,6 +259,8 @@ class DedicatedFinalizers:
         """Observe the progress storage, if it is another one than before."""
         storage = settings.persistence.progress_storage
         if self._storage is None or not is_observed_by(storage, self._storage):
-            self._storage = ObservedProgress(storage, settings, self._current, self._deletions)
+            self._storage = ObservedProgress(
+                storage, settings, self._current, self._deletions, self._streams
+            )
             settings.persistence.progress_storage = self._storage
         return self._storage

@@ -65,11 +65,11 @@ def guard_kopfs_own(patch: kopf.Patch, body: kopf.Body, own: str) -> None:
     unwanted = tuple(fn for fn in patch.fns if isinstance(fn, RemoveUnwanted))
     if unwanted:
         patch.fns[:] = [
-            RemoveKopfs(fn, unwanted) if _takes_off(own, fn, body) else fn for fn in patch.fns
+            RemoveKopfs(fn, unwanted) if takes_off(own, fn, body) else fn for fn in patch.fns
         ]
 
 
-def _takes_off(own: str, fn: kopf.PatchFn, body: kopf.Body) -> bool:
+def takes_off(own: str, fn: kopf.PatchFn, body: kopf.Body) -> bool:
     """Whether it is Kopf's removal of its own finalizer: known by what it does."""
     if isinstance(fn, Change | RemoveKopfs) or own not in finalizers_of(body):
         return False

@@ -26,8 +26,10 @@ from .._changes import MergeIntoBody
 from .._deletions.deletions import Deletions
 from .._errors import ConfigurationError
 from .._kopf import answered
+from .._recognised import unhidden
 from .cycle import Cycle, is_finished
 from .leftovers import guard_kopfs_own
+from .streams import Streams
 
 
 class ObservedProgress(kopf.MultiProgressStorage):
@@ -38,6 +40,7 @@ class ObservedProgress(kopf.MultiProgressStorage):
         settings: Where it is set.
         current: What is known in the current cycle, if there is one.
         deletions: The objects being deleted that the operator holds.
+        streams: What is known of objects in several of Kopf's streams.
     """
 
     def __init__(
@@ -46,12 +49,14 @@ class ObservedProgress(kopf.MultiProgressStorage):
         settings: kopf.OperatorSettings,
         current: Callable[[], Cycle | None],
         deletions: Deletions,
+        streams: Streams,
     ) -> None:
         super().__init__([storage])
         self.observed = storage
         self._settings = settings
         self._current = current
         self._deletions = deletions
+        self._streams = streams
         # Whether Kopf has asked this storage in this cycle.
         self._asked: ContextVar[bool] = ContextVar("asked", default=False)
 
@@ -73,6 +78,7 @@ class ObservedProgress(kopf.MultiProgressStorage):
     def clear(self, *, essence: kopf.BodyEssence) -> kopf.BodyEssence:
         """Kopf asks for this in every cycle, before it asks any filter."""
         self._asked.set(True)
+        self._streams.begin()
         return answered(self.observed.clear(essence=essence))
 
     def fetch(self, *, key: kopf.HandlerId, body: kopf.Body) -> kopf.ProgressRecord | None:
@@ -108,7 +114,11 @@ class ObservedProgress(kopf.MultiProgressStorage):
             cycle.finish(key, record, patch)
 
     def purge(self, *, key: kopf.HandlerId, body: kopf.Body, patch: kopf.Patch) -> None:
-        """Forget how far a handler has come."""
+        """Forget how far a handler has come, unless others still hold its object."""
+        if self._streams.keep_progress:
+            record = self.observed.fetch(key=key, body=body)
+            if record is None or record.get("purpose") == "delete":
+                return
         self.observed.purge(key=key, body=body, patch=patch)
 
     def touch(self, *, body: kopf.Body, patch: kopf.Patch, value: str | None) -> None:
@@ -117,9 +127,11 @@ class ObservedProgress(kopf.MultiProgressStorage):
         if value is None:
             self._deletions.sending(body, patch)
         cycle = self._current()
+        if value is None:
+            self._streams.hold(patch, body)
         if value is None and cycle is not None and cycle.patch is patch:
-            guard_kopfs_own(patch, body, self._settings.persistence.finalizer)
-            if cycle.releases_with(patch):
+            guard_kopfs_own(patch, body, unhidden(self._settings.persistence.finalizer))
+            if cycle.releases_with(patch) and not self._streams.are_several(patch):
                 _move_annotations(patch)
 
     def flush(self) -> None:

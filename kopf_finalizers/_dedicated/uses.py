@@ -185,8 +185,22 @@ class Uses:
         self.declared.append(use)
         self._known.clear()
 
-    def of(self, registry: kopf.OperatorRegistry, resource: kopf.Resource) -> tuple[Wanted, ...]:
-        """The finalizers of a resource, however the decorators of its handlers write it."""
+    def of(self, registry: kopf.OperatorRegistry, *resources: kopf.Resource) -> tuple[Wanted, ...]:
+        """The finalizers of resources that have objects in common; mostly it is one.
+
+        However the decorators of its handlers write it.
+        """
+        if len(resources) == 1:
+            return self._of_one(registry, resources[0])
+        every = [one for resource in resources for one in self._of_one(registry, resource)]
+        uses = dict[Finalizer, dict[Use, None]]()
+        for one in every:
+            uses.setdefault(one.finalizer, {}).update(dict.fromkeys(one.uses))
+        return tuple(Wanted(finalizer, tuple(its)) for finalizer, its in uses.items())
+
+    def _of_one(
+        self, registry: kopf.OperatorRegistry, resource: kopf.Resource
+    ) -> tuple[Wanted, ...]:
         known = self._known.get((registry, resource))
         # Resources are equal by their names, and a new one may have other categories.
         if known is None or known.resource is not resource:

@@ -13,12 +13,12 @@ import kopf
 
 from .._kopf import refuse_if_kopf_compares_otherwise
 from .._moves import Moves
+from .._recognised import RecognisedFinalizer
 from .._resources import HandledResources, handler_ids
 from .._settings import Unchanged
 from .declared import Rename
 from .moving import Mover
 from .places import Place
-from .recognised import RecognisedFinalizer
 from .records import HomeDiffBase, HomeProgress, Records
 
 

@@ -90,8 +90,10 @@ def find(request: Request, resources: Iterable[Resource]) -> Target:
             group = ""
         case ["apis", group, version, *rest]:
             pass
+        case ["apis", group]:
+            raise _nowhere(group)
         case _:
-            raise _nowhere()
+            raise _nowhere("")
     found = {r.plural: r for r in resources if (r.group, r.version) == (group, version)}
     match rest:
         case ["namespaces", namespace, plural, *tail] if plural in found and len(tail) <= 2:
@@ -102,9 +104,9 @@ def find(request: Request, resources: Iterable[Resource]) -> Target:
             # Across namespaces one can only look.
             exists = not found[plural].namespaced or (request.method == "GET" and not tail)
         case _:
-            raise _nowhere()
+            raise _nowhere(group)
     if not exists:
-        raise _nowhere()
+        raise _nowhere(group)
     if target.subresource and (target.subresource != "status" or not target.resource.status):
         raise target.not_found()
     return target
@@ -153,5 +155,8 @@ def _resource_list(group: str, version: str, resources: Iterable[Resource]) -> B
     }
 
 
-def _nowhere() -> ApiError:
-    return refusal(404, "NotFound", "the server could not find the requested resource")
+def _nowhere(group: str) -> ApiError:
+    if group in {resource.group for resource in BUILT_IN}:
+        return refusal(404, "NotFound", "the server could not find the requested resource")
+    # What is asked of custom resources, or of nothing, is answered with a line of text.
+    return ApiError(404, "404 page not found", {})

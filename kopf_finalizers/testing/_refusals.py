@@ -49,7 +49,8 @@ class ApiError(Exception):
     Attributes:
         status: The HTTP status, such as 422.
         message: What is wrong, in the server's words.
-        body: The whole answer, an object of the kind `Status`.
+        body: The whole answer, an object of the kind `Status`; empty where the server answers with
+            a line of text, as it does for groups and versions that it does not know.
 
     Example:
         >>> from kopf_finalizers.testing import ApiError, ApiServer

@@ -349,7 +349,14 @@ class ApiServer:
         self._requests.append(LoggedRequest(request.method, request.path, content_type, status))
         if watch:
             return await self._stream(incoming, watch, seconds)
+        if not answer:
+            return web.Response(text="404 page not found\n", status=status)
         return web.json_response(answer, status=status)
+
+    async def _a_second(self) -> None:
+        """The real server closes a watch that late, when the others have seen the definition."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stop.wait(), 1)
 
     async def _stream(
         self, incoming: web.Request, watch: Watch, seconds: float | None
@@ -367,6 +374,7 @@ class ApiServer:
                         for event in watch.news():
                             await response.write(json.dumps(event).encode() + b"\n")
                         if watch.is_over:
+                            await self._a_second()
                             break
                         await wake.wait()
         finally:

@@ -16,7 +16,7 @@ from kopf._core.engines.activities import ActivityError
 
 from kopf_finalizers import ConfigurationError, Finalizers, configure
 from kopf_finalizers._kopf import refuse_if_kopf_compares_otherwise
-from kopf_finalizers._renames.recognised import RecognisedFinalizer
+from kopf_finalizers._recognised import RecognisedFinalizer
 from kopf_finalizers._resources import handled_resources
 
 from ..support.kopf_cycles import finalizers_of, start
@@ -169,7 +169,7 @@ def test_the_check_is_made_in_optimised_python_too() -> None:
     code = (
         "from kopf._cogs.structs import finalizers as kopfs\n"
         "from kopf_finalizers._kopf import *\n"
-        "from kopf_finalizers._renames.recognised import RecognisedFinalizer\n"
+        "from kopf_finalizers._recognised import RecognisedFinalizer\n"
         "kopfs.allow_deletion = lambda *_, **__: None\n"
         "names = {'a.b/c', 'd.e/f'}\n"
         "refuse_if_kopf_compares_otherwise(RecognisedFinalizer('a.b/c', names), names)\n"

@@ -1,0 +1,300 @@
+"""One object in several streams of Kopf: the finalizer is off when all of them need it no more.
+
+An operator with handlers on two served versions of a kind, or on one kind in two groups, has a
+stream of events for each, and every object comes in all of them. To Kopf (1.44 to 1.45) each stream
+is a world of its own: one without a handler that needs the operator's finalizer takes it off, and
+the one that finishes its cleanups first takes it off before the others have finished theirs.
+
+So here it is known in which streams an object has been seen, by its uid; and what each of them
+needs, by the filters of those of its handlers for which Kopf needs the finalizer. In a cycle of an
+object with several streams
+
+| the object | this stream | another stream | then |
+| --- | --- | --- | --- |
+| any | needs no finalizer | may still need it | the finalizer is hidden from Kopf |
+| any | would take it off | may still need it | it stays, and this stream has finished |
+| any | would take it off | has finished, or needs none | it goes |
+
+A stream that is hidden from goes on as if nothing had been there: its other handlers are called. On
+an object being deleted, progress is kept until the object goes: else a stream that has finished
+would begin anew with each event of the others.
+
+After a restart nothing has been seen. So an empty index (`kopf.index`) has Kopf list all resources
+that may have objects in common before it handles any. Resources may have where the names that
+decorators give them are similar; that they do have is known by uids alone.
+"""
+
+import weakref
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+import kopf
+
+from .._bodies import is_being_deleted
+from .._changes import has_effect, wake_up
+from .._kopf import (
+    guarding_handlers_of,
+    handles_changes,
+    is_watched,
+    refuse_if_kopf_compares_otherwise,
+)
+from .._recognised import RecognisedFinalizer, names_of, unhidden
+from .._resources import Selector, all_selectors, ask_of_events, selector_of
+from .filters import FILTERS, Answer, Filters, Seen
+from .leftovers import takes_off
+
+
+@dataclass
+class _Stream:
+    """What is known of an object in one stream: whether it needs the finalizer, or did."""
+
+    needs: Answer
+    handles_changes: bool
+    has_finished: bool = False
+
+    @property
+    def may_need(self) -> bool:
+        return self.needs is not False and not self.has_finished
+
+
+@dataclass(frozen=True)
+class _Cycle:
+    """One cycle of an object that has several streams."""
+
+    patch: weakref.ref[kopf.Patch]
+    deleted: bool
+    mine: _Stream
+    others: dict[kopf.Resource, _Stream]
+
+    @property
+    def is_needed_elsewhere(self) -> bool:
+        """Whether another stream may need the finalizer, and will still tell when it does not."""
+        return any(
+            # A version that is served no more has no stream, and nobody to wait for.
+            one.may_need and not (self.deleted and not is_watched(where))
+            for where, one in self.others.items()
+        )
+
+
+class Streams:
+    """The streams of an operator's objects, and what is done about its own finalizer in each."""
+
+    def __init__(self) -> None:
+        self._objects = dict[str, dict[kopf.Resource, _Stream]]()
+        self._asked = list[Selector]()
+        self._listed = list[Selector]()
+        self._needs = dict[kopf.Resource, tuple[Filters, ...]]()
+        self._registry: kopf.OperatorRegistry | None = None
+        self._settings: kopf.OperatorSettings | None = None
+        self._cycle: ContextVar[_Cycle | None] = ContextVar("streams", default=None)
+        self._hidden: ContextVar[bool] = ContextVar("hidden", default=False)
+
+    def apply(self, settings: kopf.OperatorSettings, registry: kopf.OperatorRegistry) -> bool:
+        """Take part where objects may have several streams; safe to call again.
+
+        Returns:
+            Whether the settings are others now: those that Kopf is to go by.
+
+        Raises:
+            ConfigurationError: This Kopf compares finalizers in a way that makes it impossible.
+        """
+        self._settings, self._registry = settings, registry
+        self._needs.clear()
+        selectors = all_selectors(registry)
+        guarding = {selector_of(one) for one in guarding_handlers_of(registry)}
+        similar = [one for one in selectors if any(map(one.is_similar, selectors))]
+        if not guarding or not similar:
+            return False
+        for selector in similar:
+            if selector not in self._asked:
+                self._asked.append(selector)
+                self._ask_at(selector)
+            if selector in guarding and selector not in self._listed:
+                self._listed.append(selector)
+                self._list_first(selector)
+        finalizer = settings.persistence.finalizer
+        if isinstance(finalizer, RecognisedFinalizer) and finalizer.may_hide:
+            return False
+        names = names_of(finalizer)
+        hidden = RecognisedFinalizer(str.__str__(finalizer), names, self._hidden.get)
+        refuse_if_kopf_compares_otherwise(hidden, names)
+        persistence = settings.persistence
+        persistence.finalizer = hidden
+        persistence.diffbase_storage = _SharedDiffBase(persistence.diffbase_storage, self)
+        return True
+
+    @property
+    def are_possible(self) -> bool:
+        """Whether objects may have several streams here."""
+        return bool(self._asked)
+
+    def _ask_at(self, selector: Selector) -> None:
+        assert self._registry is not None  # noqa: S101 - it is applied
+        name = f"streams:{selector}"
+        options = dict(selector.options)
+        ask_of_events(self._look, selector.args, id=name, registry=self._registry, **options)
+
+    def _list_first(self, selector: Selector) -> None:
+        """Have Kopf list the objects there before it handles any object: of any resource."""
+        index: Any = kopf.index
+        index(
+            *selector.args,
+            **dict(selector.options),
+            when=self._note_listed,
+            registry=self._registry,
+            id=f"kopf-finalizers/streams:{selector}",
+        )(_index_nothing)
+
+    def _note_listed(self, *, body: kopf.Body, resource: kopf.Resource, **_: Any) -> bool:
+        """A filter of the index, which stays empty: it is asked before anything is handled."""
+        self._stream(body, resource)
+        return False
+
+    def _stream(self, body: kopf.Body, resource: kopf.Resource) -> _Stream:
+        streams = self._objects.setdefault(_uid(body), {})
+        if resource not in streams:
+            assert self._registry is not None  # noqa: S101 - it is applied
+            needs = None if self._needs_of(resource) else False
+            streams[resource] = _Stream(needs, handles_changes(self._registry, resource))
+        return streams[resource]
+
+    def _needs_of(self, resource: kopf.Resource) -> tuple[Filters, ...]:
+        """The filters of the handlers for which Kopf needs the finalizer there."""
+        if resource not in self._needs:
+            assert self._registry is not None  # noqa: S101 - it is applied
+            self._needs[resource] = tuple(
+                Filters(
+                    "delete" if hasattr(handler, "reason") else "daemon",
+                    {name: getattr(handler, name, None) for name in FILTERS},
+                )
+                for handler in guarding_handlers_of(self._registry, resource)
+            )
+        return self._needs[resource]
+
+    def resources_of(self, body: kopf.Body, resource: kopf.Resource) -> tuple[kopf.Resource, ...]:
+        """The resources in whose streams an object has been seen; this one is the first."""
+        if not self._objects:
+            return (resource,)
+        known = self._objects.get(_uid(body), {})
+        return (resource, *(one for one in known if one != resource))
+
+    def begin(self) -> None:
+        """Kopf begins a cycle: nothing is hidden that it does not ask about."""
+        self._hidden.set(False)
+        self._cycle.set(None)
+
+    def _look(self, **kwargs: Any) -> bool:
+        """A filter that never lets Kopf call the handler."""
+        self.look(kwargs)
+        return False
+
+    def look(self, kwargs: dict[str, Any]) -> None:
+        """See what an object's streams need of the finalizer; safe to be asked again in a cycle."""
+        if not self._asked:
+            return
+        body, resource, patch = kwargs["body"], kwargs["resource"], kwargs["patch"]
+        cycle = self._cycle.get()
+        if cycle is not None and cycle.patch() is patch:
+            return
+        mine = self._stream(body, resource)
+        streams = self._objects[_uid(body)]
+        if kwargs["type"] == "DELETED":
+            del streams[resource]
+            if not streams:
+                del self._objects[_uid(body)]
+            return
+        others = {where: one for where, one in streams.items() if where != resource}
+        if not others:
+            return
+        assert self._settings is not None  # noqa: S101 - it is applied
+        persistence = self._settings.persistence
+        seen = Seen(
+            kwargs,
+            progress=persistence.progress_storage,
+            diffbase=persistence.diffbase_storage,
+        )
+        answers = [filters.hold(seen) for filters in self._needs_of(resource)]
+        mine.needs = True if True in answers else None if None in answers else False
+        cycle = _Cycle(weakref.ref(patch), is_being_deleted(body), mine, others)
+        mine.has_finished = mine.has_finished and cycle.deleted
+        self._cycle.set(cycle)
+        self._drop_leftover(patch, body)
+        self._hidden.set(mine.needs is False and cycle.is_needed_elsewhere)
+
+    def _drop_leftover(self, patch: kopf.Patch, body: kopf.Body) -> None:
+        """Look through what could not be sent: by which stream, is not known.
+
+        A removal of the finalizer is dropped: who is for it puts it there again. And Kopf calls no
+        handlers in a cycle that begins with something left over.
+        """
+        if patch:
+            assert self._settings is not None  # noqa: S101 - it is applied
+            patch.fns[:] = [fn for fn in patch.fns if not takes_off(self._own, fn, body)]
+            if not has_effect(patch, body):
+                wake_up(self._settings, body, patch)
+
+    @property
+    def _own(self) -> str:
+        """The operator's own finalizer."""
+        assert self._settings is not None  # noqa: S101 - it is applied
+        return unhidden(self._settings.persistence.finalizer)
+
+    def are_several(self, patch: kopf.Patch) -> bool:
+        """Whether Kopf has several streams of the object.
+
+        It keeps what it could not send for all of them in one place, where a stream that had
+        nothing left over forgets what another one had.
+        """
+        cycle = self._cycle.get()
+        return cycle is not None and cycle.patch() is patch
+
+    def leave_last_state_to_others(self, patch: kopf.Patch) -> bool:
+        """Whether the last state is another stream's to keep: one that handles changes."""
+        cycle = self._cycle.get()
+        if cycle is None or cycle.patch() is not patch or cycle.mine.handles_changes:
+            return False
+        return any(one.handles_changes for one in cycle.others.values())
+
+    def hold(self, patch: kopf.Patch, body: kopf.Body) -> None:
+        """Keep Kopf from taking the finalizer off, right before it would, while others need it."""
+        cycle = self._cycle.get()
+        if cycle is None or cycle.patch() is not patch:
+            return
+        kept = [fn for fn in patch.fns if not takes_off(self._own, fn, body)]
+        if len(kept) < len(patch.fns):
+            cycle.mine.has_finished = cycle.deleted
+            if cycle.is_needed_elsewhere:
+                patch.fns[:] = kept
+
+    @property
+    def keep_progress(self) -> bool:
+        """Whether a deletion's progress is kept until the object goes: others go on meanwhile."""
+        cycle = self._cycle.get()
+        return cycle is not None and cycle.deleted and cycle.patch() is not None
+
+
+class _SharedDiffBase(kopf.MultiDiffBaseStorage):
+    """The last state of objects, which all of their streams have in common.
+
+    A stream without handlers of changes would note each new state at once, and the others would
+    take it for handled: their `on.create` would never be called.
+    """
+
+    def __init__(self, storage: kopf.DiffBaseStorage, streams: Streams) -> None:
+        super().__init__([storage])
+        self._streams = streams
+
+    def store(self, *, body: kopf.Body, patch: kopf.Patch, essence: kopf.BodyEssence) -> None:
+        """Keep a state as handled, unless that is for others to say."""
+        if not self._streams.leave_last_state_to_others(patch):
+            super().store(body=body, patch=patch, essence=essence)
+
+
+def _uid(body: kopf.Body) -> str:
+    """What an object is known by, as Kopf knows it."""
+    return str(body["metadata"].get("uid", ""))
+
+
+async def _index_nothing(**_: Any) -> None:  # pragma: no cover - the filter always says no
+    """What Kopf would call if the filter said yes."""

@@ -1,0 +1,117 @@
+"""What is made of the settings where objects may be seen in several of Kopf's streams."""
+
+import asyncio
+import copy
+import logging
+from typing import Any
+
+import kopf
+import pytest
+
+from kopf_finalizers import Finalizers, OperatorIdentity
+from kopf_finalizers._kopf import (
+    guarding_handlers_of,
+    handles_changes,
+    is_watched,
+    refuse_if_kopf_compares_otherwise,
+)
+from kopf_finalizers._recognised import RecognisedFinalizer, names_of, unhidden
+
+NAME = "mycompany.com/db-operator"
+OLD, NEW = ("example.com", "v1beta1", "things"), ("example.com", "v1", "things")
+IDENTITY = OperatorIdentity(domain="mycompany.com", operator="db-operator")
+
+
+def nothing(**_: Any) -> None: ...
+
+
+def resource(version: str) -> kopf.Resource:
+    return kopf.Resource("example.com", version, "things", kind="Thing", preferred=True)
+
+
+@pytest.fixture
+def registry() -> kopf.OperatorRegistry:
+    return kopf.OperatorRegistry()
+
+
+def test_a_hidden_finalizer_is_on_no_object() -> None:
+    """Kopf finds a finalizer that is hidden nowhere, and finds it again when it is not."""
+    hidden = False
+    finalizer = RecognisedFinalizer(NAME, {NAME, "former.org/f"}, lambda: hidden)
+    refuse_if_kopf_compares_otherwise(finalizer, finalizer.names)
+    assert finalizer.may_hide
+    hidden = True
+    assert finalizer not in [NAME, "former.org/f"]
+    assert finalizer != NAME
+    assert unhidden(finalizer) == "former.org/f"
+    assert copy.deepcopy(finalizer) == NAME
+    assert names_of(finalizer) == {NAME, "former.org/f"}
+    assert unhidden(NAME) == NAME
+    assert names_of(NAME) == {NAME}
+
+
+@pytest.mark.parametrize("several", [True, False])
+def test_settings_of_an_operator(registry: kopf.OperatorRegistry, *, several: bool) -> None:
+    """The finalizer can be hidden where it has to be, and is a plain string elsewhere."""
+    finalizers = Finalizers(IDENTITY, registry=registry)
+    finalizers.on.delete(*NEW)(nothing)
+    if several:
+        finalizers.on.event(*OLD)(nothing)
+    settings = kopf.OperatorSettings()
+    finalizers.apply(settings)
+    assert settings.persistence.finalizer == NAME
+    assert isinstance(settings.persistence.finalizer, RecognisedFinalizer) is several
+
+
+def test_an_operator_that_needs_no_finalizer(registry: kopf.OperatorRegistry) -> None:
+    """Where no handler needs the finalizer, no stream keeps it for another one."""
+    finalizers = Finalizers(IDENTITY, registry=registry)
+    for one in (OLD, NEW):
+        finalizers.on.event(*one)(nothing)
+    settings = kopf.OperatorSettings()
+    finalizers.apply(settings)
+    assert type(settings.persistence.finalizer) is str
+
+
+@pytest.mark.parametrize("storages", [True, False])
+def test_handlers_that_are_declared_late(
+    registry: kopf.OperatorRegistry, caplog: pytest.LogCaptureFixture, *, storages: bool
+) -> None:
+    """A handler that is declared when the identity is in force counts, and nobody is warned."""
+    finalizers = Finalizers(IDENTITY, registry=registry, storages=storages)
+    settings = kopf.OperatorSettings()
+    finalizers.apply(settings)
+    with caplog.at_level(logging.WARNING):
+        finalizers.on.delete(*NEW)(nothing)
+        finalizers.on.event(*OLD)(nothing)
+        finalizer = settings.persistence.finalizer
+        assert isinstance(finalizer, RecognisedFinalizer)
+        finalizers.on.event("example.com", "v2", "things")(nothing)
+        assert settings.persistence.finalizer is finalizer
+        body = kopf.Body({"metadata": {"name": "a"}})
+        settings.persistence.diffbase_storage.fetch(body=body)
+    assert [one for one in caplog.records if one.levelno >= logging.WARNING] == []
+
+
+def test_handlers_for_which_kopf_needs_its_finalizer(registry: kopf.OperatorRegistry) -> None:
+    """Mandatory cleanups, daemons and timers need it; what handles changes needs a last state."""
+    new, old = resource("v1"), resource("v1beta1")
+    kopf.on.delete(*NEW, registry=registry, id="cleanup")(nothing)
+    kopf.on.delete(*NEW, registry=registry, id="optional", optional=True)(nothing)
+    kopf.daemon(*NEW, registry=registry, id="daemon")(nothing)
+    kopf.timer(*OLD, registry=registry, id="timer", interval=1)(nothing)
+    kopf.on.create(*OLD, registry=registry, id="create")(nothing)
+    kopf.on.event(*OLD, registry=registry, id="event")(nothing)
+    found = {one: {h.id for h in guarding_handlers_of(registry, one)} for one in (new, old)}
+    assert found == {new: {"cleanup", "daemon"}, old: {"timer"}}
+    assert {h.id for h in guarding_handlers_of(registry)} == {"cleanup", "daemon", "timer"}
+    assert (handles_changes(registry, new), handles_changes(registry, old)) == (False, True)
+
+
+async def _watched() -> bool:
+    return is_watched(resource("v1"))
+
+
+def test_streams_that_cannot_be_known() -> None:
+    """Where no task is named as Kopf names its streams, each is taken to be there."""
+    assert asyncio.run(_watched())
