@@ -1,7 +1,7 @@
 # What is done with the project, each as one command. The first one makes .venv, with all that the
 # others need; nothing outside this folder is changed.
 
-PYTHONS := python3 python3.13 python3.12 python3.11 python
+PYTHONS := python3 python3.15 python3.14 python3.13 python3.12 python3.11 python
 # The first Python of the machine that is new enough, unless one is given: make PYTHON=/path/to/it
 PYTHON ?= $(shell for python in $(PYTHONS); do $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null && echo $$python && break; done)
 BIN := .venv/bin
@@ -15,16 +15,21 @@ ARGS ?=
 help:  ## show this
 	@sed -n 's/^\([a-z]*\):[^#]*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r target what; do printf '%-10s%s\n' "$$target" "$$what"; done
 
-install: .venv/installed  ## make .venv
+install: .venv/installed  ## make .venv, with all that development needs
 
-.venv/installed: pyproject.toml constraints.txt
+# What runs operators is there first: a demo needs no more.
+.venv/runs: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "This needs Python 3.11 or newer: none of $(PYTHONS) is." >&2; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(PIP) install --constraint constraints.txt pip
+	$(PIP) install --constraint constraints.txt --editable '.[testing]'
+	@touch $@
+
+.venv/installed: .venv/runs
 	$(PIP) install --constraint constraints.txt --editable '.[testing,cluster]' --group dev
 	@touch $@
 
-demo: install  ## two operators on one resource, without and with this library; ARGS="--kubeconfig PATH"
+demo: .venv/runs  ## two operators on one resource, without and with this library; ARGS="--kubeconfig PATH"
 	$(BIN)/python examples/demo/demo.py $(ARGS)
 
 test: install  ## run the tests; on a real API server too, where KUBEBUILDER_ASSETS says where it is
@@ -41,7 +46,7 @@ lint: install  ## what is written, and what imports what
 typing: install  ## mypy --strict
 	$(BIN)/mypy
 
-check: lint typing coverage  ## all of the above
+check: lint typing coverage docs  ## all of the above, and the site
 
 docs: install  ## the site, in docs/_build/html: no warning, and no link that leads nowhere
 	rm -rf docs/_build
@@ -52,6 +57,12 @@ docs: install  ## the site, in docs/_build/html: no warning, and no link that le
 
 matrix: install  ## run the tests on each Kopf and each Python that the machine has
 	$(BIN)/nox $(ARGS)
+
+lowest: install  ## run the tests with the oldest versions that the package takes, on each Python
+	$(BIN)/nox --session lowest $(ARGS)
+
+release: install  ## check and build what would be released, in dist/; ARGS="-- v1.2.3" checks a tag
+	$(BIN)/nox --session release $(ARGS)
 
 prerelease: install  ## run the tests on Kopf's newest pre-release, when there is one
 	$(BIN)/nox --session prerelease -- $(ARGS)
@@ -68,4 +79,6 @@ format: install  ## mend what can be mended by itself
 	$(BIN)/ruff format
 
 clean:  ## remove what the commands above have made
-	rm -rf .venv .nox .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .nox .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf docs/_build build dist *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

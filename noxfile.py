@@ -1,12 +1,18 @@
-"""The tests on each Kopf and each Python that the machine has: `make matrix`, or `nox`."""
+"""The tests on other versions, and the release: `make matrix`, `make lowest`, `make release`."""
 
 import os
+import re
 import shutil
 import subprocess
+import tarfile
+import tomllib
 from pathlib import Path
 
 import nox
 
+PYTHONS = ["3.11", "3.12", "3.13", "3.14", "3.15"]
+
+nox.options.sessions = ["tests"]
 # A Python that is not there is skipped, and named at the end.
 nox.options.error_on_missing_interpreters = False
 
@@ -16,7 +22,7 @@ if (pyenv := shutil.which("pyenv")) and "PYENV_VERSION" not in os.environ:
     os.environ["PYENV_VERSION"] = ":".join(known.stdout.decode().split())
 
 
-@nox.session(python=["3.11", "3.12", "3.13"])
+@nox.session(python=PYTHONS)
 @nox.parametrize("kopf", ["1.44.0", "newest"])
 def tests(session: nox.Session, kopf: str) -> None:
     """Run the tests with one Kopf; everything else is pinned as ever."""
@@ -52,3 +58,58 @@ def _install(session: nox.Session, pins: list[str]) -> None:
     constraints = Path(session.create_tmp(), "constraints.txt")
     constraints.write_text("\n".join(pins))
     session.install("-c", str(constraints), "-e", ".[testing]", "--group", "test")
+
+
+@nox.session(python=PYTHONS)
+def lowest(session: nox.Session) -> None:
+    """Run the tests with the oldest versions that the package says it takes, as uv chooses them."""
+    oldest = Path(session.create_tmp(), "lowest.txt")
+    session.install("--constraint", "constraints.txt", "uv")
+    options = ("--resolution=lowest-direct", "--extra=testing", "--no-annotate", "--no-header")
+    session.run("uv", "pip", "compile", *options, f"--output-file={oldest}", "pyproject.toml")
+    session.install(
+        *("--only-binary=:all:", "--constraint", str(oldest)),
+        *("--editable", ".[testing]", "--group", "test"),
+    )
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def release(session: nox.Session) -> None:
+    """Build what is released, and see that it is whole: with the tag as an argument, if any."""
+    version = tomllib.loads(Path("pyproject.toml").read_text())["project"]["version"]
+    for tag in session.posargs:
+        refuse_to_release(session, tag, version)
+    shutil.rmtree("dist", ignore_errors=True)
+    session.install("--constraint", "constraints.txt", "hatchling")
+    session.run("python", "-m", "hatchling", "build")
+    name = f"kopf_finalizers-{version}"
+    session.install(
+        "--constraint", "constraints.txt", f"dist/{name}-py3-none-any.whl[testing,cluster]"
+    )
+    # From what is built, and away from here.
+    folder = Path(session.create_tmp()).resolve()
+    with tarfile.open(f"dist/{name}.tar.gz") as archive:
+        archive.extractall(folder, filter="data")
+    session.install("--group", f"{folder / name}/pyproject.toml:test")
+    session.install("--group", f"{folder / name}/pyproject.toml:docs")
+    with session.chdir(folder / name):
+        shutil.rmtree("kopf_finalizers")
+        said = "import kopf_finalizers as it; print(it.__version__, it.__file__)"
+        session.run("python", "-c", said)
+        session.run("python", "-m", "sphinx", "--quiet", "--fail-on-warning", "docs", "site")
+        session.run("pytest", "tests/unit", "tests/cycles", "tests/docs")
+
+
+def refuse_to_release(session: nox.Session, tag: str, version: str) -> None:
+    """Say what a tag, the version and the changelog disagree about."""
+    changes = Path("CHANGELOG.md").read_text()
+    if tag != f"v{version}":
+        session.error(f"The tag {tag} is not v{version}, which is the version in pyproject.toml.")
+    if not re.search(rf"^## \[{re.escape(version)}\] - \d{{4}}-\d\d-\d\d$", changes, re.MULTILINE):
+        session.error(f"CHANGELOG.md has no heading [{version}] with a date.")
+    unreleased = re.search(
+        r"^## \[Unreleased\]\n(.*?)(?=^## \[|\Z)", changes, re.DOTALL | re.MULTILINE
+    )
+    if unreleased and unreleased[1].strip():
+        session.error("CHANGELOG.md still has changes under [Unreleased].")

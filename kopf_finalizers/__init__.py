@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from ._names import FinalizerName, OperatorIdentity, OperatorName, OrganisationDomain, Purpose
     from ._patches import add_finalizer, has_finalizer, json_patch, merge_patch, remove_finalizer
 
+    __version__: str
+
 __all__ = [
     "ConfigurationError",
     "Description",
@@ -80,13 +82,16 @@ if not TYPE_CHECKING:  # or every misspelt name would be there to a type checker
 
     def __getattr__(name: str) -> Any:
         """What is public is imported when it is first asked for."""
-        if name not in _PLACES:
+        if name == "__version__":
+            found = importlib.import_module("importlib.metadata").version("kopf-finalizers")
+        elif name in _PLACES:
+            found = getattr(importlib.import_module(f".{_PLACES[name]}", __name__), name)
+        else:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        found = getattr(importlib.import_module(f".{_PLACES[name]}", __name__), name)
         globals()[name] = found
         return found
 
 
 def __dir__() -> list[str]:
     """What is promised, and what Python sets: for completion in a shell."""
-    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})
+    return sorted({*__all__, "__version__", *(name for name in globals() if name.startswith("__"))})

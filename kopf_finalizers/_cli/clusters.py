@@ -16,11 +16,15 @@ from .errors import FAILED, CommandError
 if TYPE_CHECKING:
     from .._cluster.whose import Operator
 
+    _SpanType = click.ParamType[timedelta]
+else:
+    _SpanType = click.ParamType  # which takes no argument before click 8.4
+
 UNSEEN = FAILED
 """The exit code where not all could be seen."""
 
 
-class Span(click.ParamType[timedelta]):
+class Span(_SpanType):
     """`10m`, `1h30m`."""
 
     name = "duration"

@@ -24,7 +24,16 @@ namespace does not end), access control, and server-side apply of anything but
 PYTEST_DONT_REWRITE: so that a conftest.py may import from here as well.
 """
 
-from ._refusals import ApiError
-from ._server import ApiServer, LoggedRequest, api_server
+try:
+    from ._refusals import ApiError
+    from ._server import ApiServer, LoggedRequest, api_server
+except ModuleNotFoundError as error:
+    if error.name not in ("aiohttp", "jsonpatch", "pytest"):
+        raise
+    raise ModuleNotFoundError(
+        f"kopf_finalizers.testing needs {error.name}. Install it with the extra for tests:"
+        " pip install 'kopf-finalizers[testing]'.",
+        name=error.name,
+    ) from error
 
 __all__ = ["ApiError", "ApiServer", "LoggedRequest", "api_server"]
