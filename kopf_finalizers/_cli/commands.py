@@ -23,6 +23,7 @@ _COMMANDS = {
     "holders": "holders",
     "name": "names",
     "release": "release",
+    "uninstall": "uninstall",
 }
 
 

@@ -263,7 +263,7 @@ def _tell_rows(
         if not rows:
             click.echo("Nothing that could be seen is held." if unseen else "Nothing is held.")
         else:
-            _print_table(rows, question, wide=output == "wide")
+            print_rows(rows, question, wide=output == "wide")
     say_unseen(unseen)
     sys.exit(UNSEEN if unseen else int(_matters(rows, question)))
 
@@ -275,7 +275,8 @@ def _matters(rows: Iterable[Row], question: Question) -> bool:
     return any(row.being_deleted or row.whose in ("former", "orphan") for row in rows)
 
 
-def _print_table(rows: Sequence[Row], question: Question, *, wide: bool) -> None:
+def print_rows(rows: Sequence[Row], question: Question, *, wide: bool) -> None:
+    """A table of finalizers, each with the resources that it is on."""
     with_operator = question.operator is not None
     head = [
         "FINALIZER",

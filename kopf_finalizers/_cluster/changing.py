@@ -110,7 +110,7 @@ class Releasing:
         def read() -> Any:
             if stop.is_set():
                 raise Interrupted
-            body = known.pop() if known else {"metadata": self._read(target)}
+            body = known.pop() if known else {"metadata": self.read(target)}
             if self._living_only and is_being_deleted(body):
                 raise BeingDeleted
             return body
@@ -144,7 +144,8 @@ class Releasing:
             query=self._query,
         )
 
-    def _read(self, target: Target) -> Metadata:
+    def read(self, target: Target) -> Metadata:
+        """The object as it is now."""
         namespace = target.metadata.get("namespace")
         return metadata_of(self._cluster, target.resource, namespace, target.metadata["name"])
 

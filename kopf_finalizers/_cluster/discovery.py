@@ -74,6 +74,11 @@ class Resource:
         """The group and the version, as objects have it."""
         return f"{self.group}/{self.version}" if self.group else self.version
 
+    @property
+    def is_kubernetes_own(self) -> bool:
+        """Whether it belongs to Kubernetes, as far as its group says: these are not a chart's."""
+        return "." not in self.group or self.group.endswith(".k8s.io")
+
     def path(self, namespace: str | None = None, name: str | None = None) -> str:
         """The path of the objects, in all namespaces or in one, or of one of them."""
         base = f"/apis/{self.api_version}" if self.group else f"/api/{self.version}"

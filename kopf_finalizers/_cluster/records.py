@@ -14,6 +14,9 @@ from typing import Any
 
 from .ages import read_time
 
+KEPT_BESIDE = ("kopf-managed", "last-handled-configuration", "touch-dummy")
+"""What a Kopf operator keeps under its prefix besides records (Kopf 1.44 to 1.45)."""
+
 _TIMES = ("started", "stopped", "delayed")
 _FORMS: Mapping[str, type | tuple[type, ...]] = {
     **dict.fromkeys(_TIMES, str),
@@ -80,8 +83,7 @@ def records_of(metadata: Mapping[str, Any]) -> list[Record]:
 def prefixes_of(metadata: Mapping[str, Any]) -> set[str]:
     """The prefixes under which a Kopf operator has kept anything on an object."""
     annotations: Iterable[str] = metadata.get("annotations") or {}
-    kept = ("kopf-managed", "last-handled-configuration")
-    found = {key.rpartition("/")[0] for key in annotations if key.rpartition("/")[2] in kept}
+    found = {key.rpartition("/")[0] for key in annotations if key.rpartition("/")[2] in KEPT_BESIDE}
     return (found | {one.prefix for one in records_of(metadata)}) - {""}
 
 
