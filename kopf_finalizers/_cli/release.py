@@ -251,11 +251,11 @@ def _undone(
         waiting = tuple(dict.fromkeys(one for name in names for one in names[name]))
     if not waiting:
         return [f"No handler of {operator.name} serves it on {resource.name}: nothing is undone."]
-    lines = [f"On {resource.name} nobody waits any more for:"]
+    lines = dict.fromkeys([f"On {resource.name} nobody waits any more for:"])
     for one in waiting:
         behind = f"; what stays behind: {one.leaves}" if one.leaves else ""
-        lines.append(f"  {one.waits_for}{behind}")
-    return lines
+        lines[f"  {one.waits_for}{behind}"] = None
+    return list(lines)
 
 
 def _count(targets: Sequence[Target]) -> str:

@@ -56,7 +56,7 @@ class What(StrEnum):
     RELEASED = "released"
     NOT_THERE = "not there"
     GONE = "gone"
-    DELETED = "deletion asked for"
+    DELETED = "being deleted"
     REFUSED = "refused"
     LEFT = "left"
     NOT_DONE = "not done"

@@ -251,7 +251,7 @@ def report_of(
                 name=name,
                 whose=whose if operator else None,
                 owner=owner_of(name, prefixes, operator, whose),
-                waits_for=tuple(one.waits_for for one in waiting),
+                waits_for=tuple(dict.fromkeys(one.waits_for for one in waiting)),
             )
         )
     return Report(resource, metadata, tuple(holders), tuple(records_of(metadata)))

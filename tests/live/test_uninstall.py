@@ -303,7 +303,7 @@ def test_delete_takes_all_objects_of_three_kinds_away(
     wait_until(lambda: f"{OURS}.dns" in place.finalizers(2, "c"), what=operator.output())
     result = place.run("--delete", "--timeout", "60s")
     assert result.exit_code == 0, result.output
-    assert result.stdout.count(": deletion asked for\n") == 3
+    assert result.stdout.count(": being deleted\n") == 3
     assert result.stderr.endswith("All 3 objects are gone.\n")
     assert place.run(yes=False).exit_code == 0
 
@@ -333,7 +333,7 @@ def test_what_is_kubernetes_own_is_deleted_only_by_name(server: Server, api: Api
     assert "namespaces is left as it is: it is Kubernetes' own" in result.stderr
     assert "deletionTimestamp" not in api.get("/api/v1/namespaces/kept").json()["metadata"]
     named = run(*arguments, "--resource", "ns", on=server)
-    assert "namespaces/kept: deletion asked for\n" in named.stdout
+    assert "namespaces/kept: being deleted\n" in named.stdout
 
 
 # How it asks, and what it may
@@ -364,7 +364,7 @@ def test_a_dry_run_of_the_server_changes_nothing(
         file = tmp_path / "operator.py"
         file.write_text(OPERATOR.replace("GROUP", group))
         before = api.get(one.path_to("a")).json()
-        for way, said in (("--release", "released"), ("--delete", "deletion asked for")):
+        for way, said in (("--release", "released"), ("--delete", "being deleted")):
             result = run("uninstall", str(file), way, "--dry-run=server", on=real_server)
             assert result.exit_code == 0, result.output
             assert f"ones.{group}/a in default: {said} (server dry run)\n" in result.stdout
