@@ -16,7 +16,8 @@ from click.testing import CliRunner
 from kopf_finalizers._cli import main
 from kopf_finalizers.testing import ApiServer
 
-from .test_pages import ROOT, blocks_of, steps_of
+from ..support.reader import steps_of
+from .test_pages import ROOT, blocks_of
 
 pytest.importorskip("kubernetes", reason="the extra cluster is not installed")
 
@@ -61,7 +62,7 @@ def a_cluster() -> Iterator[ApiServer]:
         made(server, databases, "invoices", *both)
         made(server, databases, "archive", f"{OURS}.dns")
         made(server, f"{base}/reports", "march", "other.org/export")
-        for path in ("databases/orders", "databases/customers", "reports/march"):
+        for path in ("databases/customers", "databases/orders", "reports/march"):  # as listed
             server.call("DELETE", f"{base}/{path}")
         config = json.loads(server.kubeconfig.read_text())
         config["contexts"][0]["name"] = config["current-context"] = "production"
