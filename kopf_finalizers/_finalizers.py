@@ -14,7 +14,7 @@ from ._deletions.deletions import Deletions
 from ._deletions.posting import Poster, threshold_of
 from ._errors import ConfigurationError
 from ._handlers import ResourceArg
-from ._kopf import body_of
+from ._kopf import body_of, guarding_handlers_of, kind_of
 from ._moves import Moves
 from ._names import OperatorIdentity, Rollout
 from ._on import On
@@ -249,7 +249,20 @@ class Finalizers:
         self, settings: kopf.OperatorSettings, registry: kopf.OperatorRegistry
     ) -> None:
         self._cleanups.check(registry)
+        if self.watches_only:
+            self._refuse_guarding(registry)
         self._ids.look_at_all(settings, registry)
+
+    def _refuse_guarding(self, registry: kopf.OperatorRegistry) -> None:
+        """Refuse handlers of Kopf's own decorators for which it would write the finalizer."""
+        found = [f"{kind_of(one)} {one.id}" for one in guarding_handlers_of(registry)]
+        if found:
+            raise ConfigurationError(
+                f"{self.name} was configured with finalizer=None, as an operator that only watches,"
+                f" but Kopf puts its finalizer on objects for {', '.join(found)}. Leave finalizer="
+                " out of configure(); or take a daemon and a timer out, and give an on.delete"
+                " optional=True, so that it never blocks a deletion."
+            )
 
     def _introduce(self) -> None:
         """Say in the log who this operator is: what a reader of it needs before anything else."""

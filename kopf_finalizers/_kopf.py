@@ -78,6 +78,13 @@ def guarding_handlers_of(
     ]
 
 
+def kind_of(handler: Any) -> str:
+    """The decorator of a handler for which Kopf needs its finalizer."""
+    if hasattr(handler, "reason"):
+        return "on.delete"
+    return "timer" if hasattr(handler, "interval") else "daemon"
+
+
 def handles_changes(registry: kopf.OperatorRegistry, resource: kopf.Resource) -> bool:
     """Whether there are handlers of creations or changes, for which Kopf keeps a last state."""
     changing = registry._changing.get_resource_handlers(resource)  # noqa: SLF001
