@@ -18,6 +18,7 @@ from ._bodies import finalizers_of
 from ._handler_ids import can_be_kept, refusal_of
 from ._kopf import changing_handlers_of
 from ._names import OperatorIdentity
+from ._own_records import OwnDiffBase, OwnProgress
 from ._resources import HandledResources
 
 KOPF_FINALIZER = "kopf.zalando.org/KopfFinalizerMarker"
@@ -47,14 +48,9 @@ def apply_identity(
     if not storages:
         return
     prefix = identity.storage_prefix
-    # v1=False: the older form of Kopf's keys, which no operator has ever written under this prefix,
-    # fits prefix and key into 63 characters together and so cuts long prefixes short.
-    settings.persistence.progress_storage = _WatchfulProgressStorage(prefix, ids)
-    settings.persistence.diffbase_storage = (
-        kopf.AnnotationsDiffBaseStorage(prefix=prefix, v1=False)
-        if marker is None
-        else _WatchfulDiffBaseStorage(prefix, marker)
-    )
+    settings.persistence.progress_storage = OwnProgress(prefix, ids.look_at)
+    look_at = None if marker is None else marker.look_at
+    settings.persistence.diffbase_storage = OwnDiffBase(prefix, look_at)
 
 
 class DefaultMarker:
@@ -114,18 +110,6 @@ class DefaultMarker:
         )
 
 
-class _WatchfulDiffBaseStorage(kopf.AnnotationsDiffBaseStorage):
-    """Looks for the marker: Kopf asks this storage about every object that it handles."""
-
-    def __init__(self, prefix: str, marker: DefaultMarker) -> None:
-        super().__init__(prefix=prefix, v1=False)
-        self._marker = marker
-
-    def fetch(self, *, body: kopf.Body) -> kopf.BodyEssence | None:
-        self._marker.look_at(body)
-        return super().fetch(body=body)
-
-
 class HandlerIds:
     """Warns of handlers whose progress cannot be stored, each once.
 
@@ -153,25 +137,6 @@ def _is_in_annotations(storage: kopf.ProgressStorage) -> bool:
     if isinstance(storage, kopf.MultiProgressStorage):
         return any(map(_is_in_annotations, storage.storages))
     return isinstance(storage, kopf.AnnotationsProgressStorage)
-
-
-class _WatchfulProgressStorage(kopf.AnnotationsProgressStorage):
-    """Looks at what is to be stored: sub-handlers are declared while their handler runs."""
-
-    def __init__(self, prefix: str, ids: HandlerIds) -> None:
-        super().__init__(prefix=prefix, v1=False)
-        self._ids = ids
-
-    def store(
-        self,
-        *,
-        key: kopf.HandlerId,
-        record: kopf.ProgressRecord,
-        body: kopf.Body,
-        patch: kopf.Patch,
-    ) -> None:
-        self._ids.look_at(key)
-        super().store(key=key, record=record, body=body, patch=patch)
 
 
 class Unchanged:

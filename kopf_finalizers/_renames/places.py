@@ -6,15 +6,14 @@ storages; all that is asked of them here is what Kopf asks. There is one questio
 answers: where on the object its records are. What it would write tells that.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, TypeAlias, cast
+from typing import Any, cast
 
 import kopf
 
 from .._kopf import answered, parts_on_object
-
-Path: TypeAlias = tuple[str, ...]
+from .._paths import Path, leaves
 
 
 @dataclass(frozen=True)
@@ -31,6 +30,14 @@ class Place:
     def record(self, key: kopf.HandlerId, body: kopf.Body) -> kopf.ProgressRecord | None:
         """How far a handler has come."""
         return answered(self.progress.fetch(key=key, body=body))
+
+    def keep_last_state(
+        self, body: kopf.Body, patch: kopf.Patch, essence: kopf.BodyEssence
+    ) -> None:
+        """Say what was handled last: of an object being deleted, too."""
+        metadata = {key: one for key, one in body["metadata"].items() if key != "deletionTimestamp"}
+        alive = kopf.Body(cast("kopf.RawBody", {**body, "metadata": metadata}))
+        answered(self.diffbase.store(body=alive, patch=patch, essence=essence))
 
     def essence(self, body: kopf.Body, extra_fields: Any = None) -> kopf.BodyEssence:
         """What of an object counts as its state for an operator with these storages."""
@@ -63,50 +70,7 @@ class Place:
 
 def _bare(body: kopf.Body) -> kopf.Body:
     """The object without anything that a storage may have written."""
-    metadata = {key: one for key, one in body["metadata"].items() if key != "annotations"}
+    written = ("annotations", "deletionTimestamp")  # a last state may be none of a deletion's
+    metadata = {key: one for key, one in body["metadata"].items() if key not in written}
     rest = {key: one for key, one in body.items() if key not in ("metadata", "status")}
     return kopf.Body(cast("kopf.RawBody", {**rest, "metadata": metadata}))
-
-
-def leaves(values: Mapping[str, Any], inside: Path = ()) -> Iterator[tuple[Path, Any]]:
-    """The values of a body or a merge patch, each with where it stands."""
-    for key, value in values.items():
-        if isinstance(value, Mapping) and value:
-            yield from leaves(value, (*inside, key))
-        else:
-            yield (*inside, key), value
-
-
-def has(values: Any, path: Path) -> bool:
-    """Whether there is anything at that place."""
-    for key in path:
-        if not isinstance(values, Mapping) or key not in values:
-            return False
-        values = values[key]
-    return True
-
-
-def found(values: Any, path: Path) -> Any:
-    """The value at a place where there is one."""
-    for key in path:
-        values = values[key]
-    return values
-
-
-def put(values: dict[str, Any], path: Path, value: Any) -> None:
-    """Write a value into a body or a merge patch."""
-    *above, last = path
-    for key in above:
-        if not isinstance(values.get(key), dict):
-            values[key] = {}
-        values = values[key]
-    values[last] = value
-
-
-def take(values: dict[str, Any], path: Path) -> None:
-    """Take a value out of a body or a merge patch, and what it leaves empty."""
-    key, *rest = path
-    if rest:
-        take(values[key], tuple(rest))
-    if not rest or not values[key]:
-        del values[key]

@@ -36,7 +36,8 @@ import kopf
 from .._bodies import is_being_deleted
 from .._kopf import answered
 from .._moves import Moves
-from .places import Path, Place, found, has, leaves, put, take
+from .._paths import Path, found, has, leaves, put, take
+from .places import Place
 
 
 class Records:
@@ -115,6 +116,8 @@ class Records:
         first: Place | None = None
         for place in self.places(body):
             record = place.record(key, body)
+            if record is not None and _is_too_early(record, body):
+                record = None
             superseded = first is not None and self._is_superseded(record, body, first)
             if record is not None and not superseded:
                 return record
@@ -203,7 +206,7 @@ class Records:
         if self.other in self.places(body):
             essence = self.last_state(body)
             if essence is not None and essence != self.home.last_state(body):
-                self.home.diffbase.store(body=body, patch=patch, essence=essence)
+                self.home.keep_last_state(body, patch, essence)
             for key in keys:
                 record, there = self.progress(key, body), self.home.record(key, body)
                 if record is None and there is not None:  # left from before a rollback
@@ -273,6 +276,11 @@ class Records:
     def forget(self, body: kopf.Body) -> None:
         """Forget an object that is going."""
         self._written.discard(str(body["metadata"].get("uid")))
+
+
+def _is_too_early(record: kopf.ProgressRecord, body: kopf.Body) -> bool:
+    """Whether it is of a deletion, and the object is alive: it was restored since."""
+    return record.get("purpose") == "delete" and not is_being_deleted(body)
 
 
 class RecordsInPlace:
@@ -396,6 +404,8 @@ class HomeDiffBase(kopf.MultiDiffBaseStorage):
 
     def store(self, *, body: kopf.Body, patch: kopf.Patch, essence: kopf.BodyEssence) -> None:
         """Keep what is handled, and bring the other records with it."""
+        if is_being_deleted(body):
+            return  # nobody asks for it any more, and it might not fit
         self._records.bring_home(body, patch)
         self._records.home.diffbase.store(body=body, patch=patch, essence=essence)
         self._records.note_written(body)

@@ -395,6 +395,7 @@ def test_a_move_is_one_request_where_an_operator_resumes() -> None:
     assert {key.partition("/")[2] for key in annotations_of(body)} == {
         "kopf-managed",
         "last-handled-configuration",
+        "records-of",
     }
 
 

@@ -276,3 +276,19 @@ def test_records_in_a_json_patch_are_written_and_removed_in_place() -> None:
         fn.take_up(later)
         assert later == {"metadata": {"annotations": {"a.b/c": "2"}}, "status": {"x": None}}
     assert not fn.values
+
+
+@pytest.mark.parametrize("rollout", ROLLOUTS)
+def test_progress_of_a_deletion_does_not_move_with_an_object_that_is_alive(rollout: str) -> None:
+    """It was restored from a backup that was made in the middle of its deletion."""
+    plain = Busy(busy="delete")
+    body = plain.step(deleted(handled_by_plain_kopf(KOPF)))
+    body["metadata"].pop("deletionTimestamp")
+    operator = Busy(former=[KOPF], rollout=rollout)
+    body = operator.settle(edited(body))
+    assert not [key for key in annotations_of(body) if "delete" in key]
+    operator.settle(deleted(body))
+    assert [call for call in operator.calls if "delete" in call[0]] == [
+        ("delete one", 0),
+        ("delete two", 0),
+    ]

@@ -80,6 +80,7 @@ def test_everything_is_written_under_the_own_prefix_and_once() -> None:
     assert set(patch.metadata) == {"annotations"}
     assert set(patch.metadata.annotations) == {
         f"{PREFIX}/kopf-managed",
+        f"{PREFIX}/records-of",
         f"{PREFIX}/create_fn.spec.size",
         f"{PREFIX}/last-handled-configuration",
     }
@@ -99,7 +100,7 @@ def test_longest_prefix_makes_annotations_that_are_not_cut(watches_only: bool) -
     persistence.diffbase_storage.store(body=body, patch=patch, essence=essence)
     assert set(patch.metadata.annotations) == {
         f"{identity.storage_prefix}/{name}"
-        for name in ("h" * 63, "kopf-managed", "last-handled-configuration")
+        for name in ("h" * 63, "kopf-managed", "last-handled-configuration", "records-of")
     }
 
 

@@ -87,7 +87,7 @@ def record(**fields: Any) -> str:
 
 def annotations_of(body: Body) -> set[str]:
     names = body["metadata"].get("annotations") or {}
-    return {name.removeprefix(f"{PREFIX}/") for name in names} - {"kopf-managed"}
+    return {name.removeprefix(f"{PREFIX}/") for name in names} - {"kopf-managed", "records-of"}
 
 
 def messages(caplog: pytest.LogCaptureFixture, level: int = logging.WARNING) -> list[str]:
