@@ -6,7 +6,7 @@ which the list goes on from where it was; else it begins again, and what was cou
 """
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
@@ -121,7 +121,7 @@ def look_at_all(
     scope: Scope,
     new: Callable[[Resource], AccountT],
     progress: Progress | None = None,
-) -> Iterator[tuple[Resource, AccountT | Unseen]]:
+) -> Generator[tuple[Resource, AccountT | Unseen], None, None]:
     """Look at all objects of these resources, a few resources at a time, in the order they end.
 
     What cannot be listed is given as unseen. Interrupted, no further page is asked for.

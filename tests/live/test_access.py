@@ -225,6 +225,16 @@ def test_a_login_that_has_run_out_is_renewed_once(home: Path) -> None:
     assert (home / "calls").read_text().count("called") == 2
 
 
+def test_a_login_is_renewed_once_for_all_who_wait_for_it(home: Path) -> None:
+    """Many requests are under way when it runs out, and one of them asks the plugin."""
+    user = plugin(home, version="v1", status={"token": "t"})
+    with scripted() as server, cluster_of(server, home, **user) as cluster:
+        before = cluster._session
+        renewed = cluster._again(before)
+        assert cluster._again(before) is renewed is not before
+    assert (home / "calls").read_text().count("called") == 2
+
+
 def test_a_login_that_is_refused_is_an_error(home: Path) -> None:
     """It is tried twice, and no more."""
     refusal = {"/a": (401, {"reason": "Unauthorized", "message": "Unauthorized"})}

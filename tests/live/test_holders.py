@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -109,6 +110,53 @@ def test_what_has_only_begun_can_be_left_out(server: Server, api: Api, resource:
     result = run("holders", "--stuck-for", "soon", on=server)
     assert result.exit_code == 2
     assert '"soon" is no span of time' in result.output
+
+
+def test_what_has_only_begun_is_left_out_with_an_operator_too(
+    server: Server, api: Api, resource: Resource, file: Path
+) -> None:
+    """Its records as well, and it is none of the living ones."""
+    stuck(api, resource, "a", BACKUPS, annotations={"db-operator.mycompany.com/x": "1"})
+    where = ["things", "-n", str(resource.namespace), "--operator", str(file)]
+    assert run("holders", *where, "--stuck-for", "1h", on=server).output == "Nothing is held.\n"
+
+
+def test_interrupted_no_further_page_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever has seen enough does not wait for the rest of the cluster."""
+    from kopf_finalizers._cluster.access import Cluster
+    from kopf_finalizers._cluster.discovery import Resource as Listed
+    from kopf_finalizers._cluster.discovery import Unseen
+    from kopf_finalizers._cluster.listing import Scope, look_at_all
+
+    begun, stopped = threading.Event(), threading.Event()
+
+    class Slow:
+        """Waits with its first page until nobody wants the second one."""
+
+        def look(self, _: Any) -> None:
+            begun.set()
+            stopped.wait(30)
+
+    class Stop(threading.Event):
+        def set(self) -> None:
+            super().set()
+            stopped.set()
+
+    monkeypatch.setattr("kopf_finalizers._cluster.listing.threading.Event", Stop)
+    large, gone = (Listed("example.com", "v1", name, "Kind") for name in ("larges", "gones"))
+    pages = {"/apis/example.com/v1/larges": page("a", token="1")}
+    with (
+        scripted(**pages) as server,
+        Cluster(kubeconfig=str(server.kubeconfig(tmp_path))) as cluster,
+    ):
+        looked = look_at_all(cluster, [large, gone], Scope(), lambda _: Slow())
+        assert isinstance(next(looked)[1], Unseen)
+        assert begun.wait(30)
+        looked.close()
+        asked = [one for one in server.asked if one.path.endswith("larges")]
+    assert len(asked) <= 2
 
 
 def test_labels_tell_which_objects_are_meant(server: Server, api: Api, resource: Resource) -> None:
@@ -357,6 +405,28 @@ def test_what_kubectl_has_printed_is_read_without_a_cluster(file: Path, tmp_path
     assert names.stdout == "thing.example.com/a\n" * 2
     empty = run("holders", "-f", "-", input='{"kind": "List", "items": null}')
     assert (empty.exit_code, empty.output) == (0, "")
+
+
+def test_an_object_that_still_has_time_to_end_by_itself_says_so() -> None:
+    """A pod is given some seconds, and its deletion is in the future as long."""
+    soon = (datetime.now(UTC) + timedelta(minutes=5)).isoformat()
+    metadata = {"name": "a", "deletionTimestamp": soon, "finalizers": [OURS]}
+    told_of = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata}
+    result = run("holders", "-f", "-", input=json.dumps(told_of))
+    assert result.stdout.startswith("pod/a is being deleted, with 4m")
+
+
+def test_records_are_there_for_programs_too() -> None:
+    """With points in time, not spans."""
+    later = "2026-01-01T00:10:00+00:00"
+    annotations = {"a.example.com/x": record(retries=2, delayed=later, message="no")}
+    told_of = {"kind": "Thing", "metadata": {"name": "a", "annotations": annotations}}
+    found = told(run("holders", "-f", "-", "-o", "json", input=json.dumps(told_of)))
+    assert found["objects"][0]["records"] == [{
+        "prefix": "a.example.com", "handler": "x", "purpose": None, "state": "is due",
+        "attempts": 2, "started": "2026-01-01T00:00:00+00:00", "nextAttempt": later,
+        "message": "no", "subhandlers": [],
+    }]  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,9 @@ import sys
 
 import pytest
 
-from kopf_finalizers._cli.terminal import Bar, table
+from kopf_finalizers._cli import plugin
+from kopf_finalizers._cli.errors import CommandError
+from kopf_finalizers._cli.terminal import Bar, confirm, table
 
 
 class Terminal(io.StringIO):
@@ -37,3 +39,24 @@ def test_a_bar_is_not_shown_in_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_columns_are_as_wide_as_what_is_in_them() -> None:
     """And nothing is left at the end of a line."""
     assert table(("A", "LONG"), [("word", "b")]) == "A      LONG\nword   b\n"
+
+
+def test_a_question_wants_a_yes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Anything else changes nothing."""
+    monkeypatch.setattr(sys, "stdin", Terminal("y\nn\n\n"))
+    confirm("Do it?", yes=False)
+    for _ in range(2):
+        with pytest.raises(CommandError, match=r"^Nothing was changed\.$"):
+            confirm("Do it?", yes=False)
+    confirm("Do it?", yes=True)
+
+
+def test_a_plugin_is_named_as_it_is_called(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Under kubectl, which runs it by another name."""
+    monkeypatch.setattr(sys, "argv", ["kubectl-kopf_finalizers", "--help"])
+    with pytest.raises(SystemExit) as end:
+        plugin()
+    assert end.value.code == 0
+    assert capsys.readouterr().out.startswith("Usage: kubectl kopf-finalizers ")
