@@ -4,6 +4,7 @@ The tests are in `tests/contract/`. A new release of Kopf is this file's work.
 """
 
 import asyncio
+import dataclasses
 import functools
 import importlib
 import inspect
@@ -237,3 +238,50 @@ def answered(answer: Answer) -> Answer:
         " back to the version of Kopf that the last release used, and look for a newer"
         " kopf-finalizers."
     )
+
+
+class RefusedError(Exception):
+    """An API server has not taken a patch.
+
+    Attributes:
+        status: Its answer; 0 where there was none.
+    """
+
+    def __init__(self, status: int, words: str) -> None:
+        super().__init__(words)
+        self.status = status
+
+
+async def patch_object(
+    resource: kopf.Resource,
+    metadata: Mapping[str, Any],
+    payload: object,
+    content_type: str,
+    *,
+    settings: kopf.OperatorSettings,
+    logger: kopf.Logger,
+) -> Mapping[str, Any]:
+    """Send a patch of one object through Kopf's own client, once, and return the object.
+
+    Kopf gives a patch up that is refused, and waits for an event that does not come. There is no
+    public way to send one at any other time than at the end of a cycle, or as whom Kopf does.
+
+    Raises:
+        RefusedError: The API server has not taken it, or has not answered.
+    """
+    api = importlib.import_module("kopf._cogs.clients.api")
+    errors = importlib.import_module("kopf._cogs.clients.errors")
+    once = dataclasses.replace(settings.networking, error_backoffs=())
+    try:
+        answer: Mapping[str, Any] = await api.patch(
+            url=resource.get_url(namespace=metadata.get("namespace"), name=metadata["name"]),
+            headers={"Content-Type": content_type},
+            payload=payload,
+            settings=dataclasses.replace(settings, networking=once),
+            logger=logger,
+        )
+    except errors.APIError as error:
+        raise RefusedError(error.status, error.message or str(error) or repr(error)) from error
+    except Exception as error:
+        raise RefusedError(0, str(error) or repr(error)) from error
+    return answer

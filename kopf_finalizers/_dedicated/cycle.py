@@ -42,18 +42,26 @@ class Cycle:
 
     Args:
         patch: What Kopf will send at the end of the cycle.
+        resource: What kind of object it is.
         logger: Kopf's, for this object.
         moves: What this process has given other names to.
-        leftover: Whether the patch begins with what could not be sent in the cycle before.
+        progress_first: Whether progress goes before a release, and not with it.
     """
 
     def __init__(
-        self, patch: kopf.Patch, logger: kopf.Logger, moves: Moves, *, leftover: bool
+        self,
+        patch: kopf.Patch,
+        resource: kopf.Resource,
+        logger: kopf.Logger,
+        moves: Moves,
+        *,
+        progress_first: bool,
     ) -> None:
         self._patch = weakref.ref(patch)
+        self.resource = resource
         self.logger = logger
         self.moves = moves
-        self.is_leftover = leftover
+        self._progress_first = progress_first
         # A finalizer is missing, so Kopf's handlers wait for the next cycle.
         self.postponed = False
         # A finalizer goes from an object being deleted.
@@ -71,7 +79,7 @@ class Cycle:
 
         After a conflict it does not: beside a busy writer it would lose each race anew.
         """
-        return self._releases and not self.is_leftover and self.patch is patch
+        return self._releases and not self._progress_first and self.patch is patch
 
     def wait(self, names: tuple[str, ...], cleanups: set[str]) -> None:
         """Have a finalizer stay until its cleanups have ended."""

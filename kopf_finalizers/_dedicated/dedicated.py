@@ -30,6 +30,7 @@ from .cycle import Cycle, decide
 from .filters import Seen
 from .leftovers import look_through
 from .progress import ObservedProgress, is_observed_by, own_of
+from .sent import LOST, Remembering, WrittenObjects
 from .streams import Streams
 from .uses import Place, Use, Uses, Wanted
 
@@ -54,6 +55,7 @@ class DedicatedFinalizers:
         self._deletions = deletions
         self._resources: HandledResources | None = None
         self._places = set[Place]()
+        self._written = WrittenObjects()
         self._settings: kopf.OperatorSettings | None = None
         self._storage: ObservedProgress | None = None
         self._cycle: ContextVar[Cycle | None] = ContextVar("cycle", default=None)
@@ -125,6 +127,7 @@ class DedicatedFinalizers:
         self._unchanged = unchanged
         self._registry = registry
         self._deletions.reset()
+        self._written.reset()
         if self.uses or self._streams.are_possible:
             self._observe(settings)
         listen(self)
@@ -156,8 +159,14 @@ class DedicatedFinalizers:
     def _ask_at(self, place: Place) -> None:
         if place in self._places:
             return
-        self._places.add(place)
         registry, selector = place
+        if registry not in {other for other, _ in self._places}:
+
+            @kopf.on.cleanup(registry=registry, id="kopf-finalizers/written")
+            def rest(**_: Any) -> None:
+                self._written.reset()
+
+        self._places.add(place)
         ask_of_events(
             functools.partial(self._ask, registry),
             selector.args,
@@ -186,27 +195,39 @@ class DedicatedFinalizers:
         cycle = self._current()
         if cycle is not None and cycle.patch is patch:
             return False  # it was written in another way, too
-        settings = self._looked_after()
-        self._streams.look(kwargs)
-        cycle = Cycle(patch, kwargs["logger"], self._moves, leftover=bool(patch))
-        self._cycle.set(cycle)
-        body: kopf.Body = kwargs["body"]
+        settings, leftover = self._looked_after(), bool(patch)
         persistence = settings.persistence
         progress = own_of(persistence.progress_storage)
+        self._streams.look(kwargs)
+        written = self._written.see(kwargs, settings, progress, leftover=leftover)
+        cycle = Cycle(
+            patch,
+            kwargs["resource"],
+            kwargs["logger"],
+            self._moves,
+            progress_first=written is not None and written.has_lost,
+        )
+        self._cycle.set(cycle)
+        body: kopf.Body = kwargs["body"]
         wanted = self._uses.of(registry, *self._streams.resources_of(body, kwargs["resource"]))
         if self._deletions.concern(kwargs["type"], body):
             self._look(kwargs, wanted, registry, progress)
             progress = self._deletions.reading(progress)
+        if written is not None and written.ended:
+            progress = Remembering(progress, written.ended)
         if kwargs["type"] == "DELETED":
             self._moves.forget(body)
             return False
-        if cycle.is_leftover:
+        if leftover:
             look_through(patch, body, wanted, kwargs["logger"])
         seen = Seen(kwargs, progress=progress, diffbase=persistence.diffbase_storage)
         for one in wanted:
             decide(one, seen, cycle, patch, unhidden(persistence.finalizer))
-        if cycle.is_leftover and not has_effect(patch, body):
-            wake_up(settings, body, patch)
+        if written is not None and leftover:
+            # A merge patch has Kopf make the JSON Patch for what comes back: it loses fewer races.
+            loses = written.lost in LOST and not patch.keys()
+            if loses or not has_effect(patch, body):
+                wake_up(settings, body, patch)
         return False
 
     def _look(
@@ -260,7 +281,7 @@ class DedicatedFinalizers:
         storage = settings.persistence.progress_storage
         if self._storage is None or not is_observed_by(storage, self._storage):
             self._storage = ObservedProgress(
-                storage, settings, self._current, self._deletions, self._streams
+                storage, settings, self._current, self._deletions, self._streams, self._written
             )
             settings.persistence.progress_storage = self._storage
         return self._storage

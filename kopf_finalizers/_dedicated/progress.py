@@ -29,6 +29,7 @@ from .._kopf import answered
 from .._recognised import unhidden
 from .cycle import Cycle, is_finished
 from .leftovers import guard_kopfs_own
+from .sent import WrittenObjects, pure, remembered
 from .streams import Streams
 
 
@@ -41,6 +42,7 @@ class ObservedProgress(kopf.MultiProgressStorage):
         current: What is known in the current cycle, if there is one.
         deletions: The objects being deleted that the operator holds.
         streams: What is known of objects in several of Kopf's streams.
+        written: The objects that it writes.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class ObservedProgress(kopf.MultiProgressStorage):
         current: Callable[[], Cycle | None],
         deletions: Deletions,
         streams: Streams,
+        written: WrittenObjects,
     ) -> None:
         super().__init__([storage])
         self.observed = storage
@@ -57,6 +60,7 @@ class ObservedProgress(kopf.MultiProgressStorage):
         self._current = current
         self._deletions = deletions
         self._streams = streams
+        self._written = written
         # Whether Kopf has asked this storage in this cycle.
         self._asked: ContextVar[bool] = ContextVar("asked", default=False)
 
@@ -89,6 +93,9 @@ class ObservedProgress(kopf.MultiProgressStorage):
             # Kopf would take what is left of a creation for this deletion's progress, and a
             # creation that has succeeded for a cleanup that has.
             record = None
+        written = self._written.of(body)
+        if written is not None:
+            record = remembered(record, written.ended.get(key))
         record = self._deletions.asked(key, body, self._deletions.read(key, body, record))
         if cycle is None or not cycle.postponed or is_finished(record):
             return record
@@ -110,6 +117,9 @@ class ObservedProgress(kopf.MultiProgressStorage):
             return
         self.observed.store(key=key, record=record, body=body, patch=patch)
         self._deletions.attempted(key, body, record)
+        written = self._written.of(body)
+        if written is not None and is_finished(record) and record.get("purpose") == "delete":
+            written.ended[key] = pure(record)
         if cycle is not None and is_finished(record):
             cycle.finish(key, record, patch)
 
@@ -133,6 +143,8 @@ class ObservedProgress(kopf.MultiProgressStorage):
             guard_kopfs_own(patch, body, unhidden(self._settings.persistence.finalizer))
             if cycle.releases_with(patch) and not self._streams.are_several(patch):
                 _move_annotations(patch)
+        if cycle is not None and (cycle.patch is patch) is (value is None):
+            self._written.send(cycle, body, patch, self._settings, own_of(self))
 
     def flush(self) -> None:
         """Write what is kept elsewhere."""

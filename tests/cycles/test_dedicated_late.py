@@ -78,7 +78,7 @@ def test_cleanup_whose_filter_asks_the_memo_is_waited_for(
     assert operator.cycle(body).finalizers() == []
     assert operator.calls == ["end", "end"]
     ready[0] = False
-    first = operator.cycle(body)
+    first = operator.cycle(deleting(BACKUPS, OWN, uid="3-4"))
     assert first.finalizers() == [BACKUPS]
     assert operator.cycle(first.after()).finalizers() == []
     assert messages(caplog) == []

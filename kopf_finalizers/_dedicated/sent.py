@@ -1,0 +1,278 @@
+"""Whether what was sent has come through; and what is done where nothing is heard of it.
+
+Kopf (1.44 to 1.45) waits for an event after each patch, and none follows one that was refused. A
+JSON Patch that is answered with 422 is a lost race to Kopf: it says so to nobody, and keeps the
+functions. Any other patch that is refused, or not answered until Kopf's own retries are spent, it
+gives up. So an object that was written is looked at again after a while, unless Kopf has seen it by
+then:
+
+* The smallest write, locked to the version that was seen last, so that nothing is written where an
+  event is on its way. Kopf's own cycle goes on with the event that follows.
+* Where that was taken, and yet the release was not, the release itself, with tests of the object
+  and of the list: so that the server says what it has against it.
+
+Whatever is refused is logged in the server's words, with the finalizers that wait for it, and tried
+again with pauses that grow to a minute.
+
+And what Kopf has given up is not done again: which cleanups of an object have ended is remembered
+until the object has gone, whatever becomes of their records.
+"""
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, cast
+
+import kopf
+
+from .._bodies import edited, finalizers_of, is_being_deleted, metadata_of
+from .._changes import Change, RemoveFinalizer
+from .._kopf import RefusedError, is_kopfs_release, patch_object
+from .cycle import Cycle, is_finished
+from .leftovers import RemoveKopfs
+
+PAUSES = (5.0, 10.0, 20.0, 40.0, 55.0)
+"""Seconds without an event until an object is looked at again; the last one from then on."""
+
+LOST = range(2, 6)
+"""So many cycles in a row that begin with leftovers are no accident; more, and they are refused."""
+
+_IN_VAIN = 20
+"""So many refusals because of a newer version, of which nothing is seen, and it is forgotten."""
+
+
+@dataclass(eq=False)
+class Written:
+    """One object that the operator writes, and has not seen since or holds while it is deleted."""
+
+    settings: kopf.OperatorSettings
+    progress: kopf.ProgressStorage
+    resource: kopf.Resource
+    body: kopf.Body
+    logger: kopf.Logger
+    ended: dict[str, kopf.ProgressRecord] = field(default_factory=dict)
+    """The cleanups that have ended, by their ids."""
+
+    lost: int = 0
+    """How many cycles in a row have begun with what could not be sent."""
+
+    has_lost: bool = False
+    """Whether any has, since the object is being deleted."""
+
+    releases: tuple[str, ...] = ()
+    """What was to go with the last patch."""
+
+    tries: int = 0
+    conflicts: int = 0
+    wakes: int = 0
+    """How often it was woken up in vain."""
+
+    expected: int = 0
+    """How many cycles come of that: Kopf takes off what it was woken up with."""
+
+    timer: asyncio.TimerHandle | None = None
+    task: "asyncio.Task[None] | None" = None
+
+    async def patch(self, payload: object, content_type: str) -> Mapping[str, Any]:
+        """Write it, as Kopf would."""
+        return await patch_object(
+            self.resource,
+            metadata_of(self.body),
+            payload,
+            content_type,
+            settings=self.settings,
+            logger=self.logger,
+        )
+
+    def rest(self) -> None:
+        """Nothing is to be done later."""
+        if self.timer is not None:
+            self.timer.cancel()
+        self.timer = None
+
+
+def pure(record: kopf.ProgressRecord) -> kopf.ProgressRecord:
+    """A record as it comes from where it is stored: Kopf compares, and stores what has changed."""
+    found: Any = {key: value for key, value in record.items() if value is not None}
+    return cast("kopf.ProgressRecord", found)
+
+
+class Remembering(kopf.MultiProgressStorage):
+    """An operator's progress storage, with the cleanups that have ended whatever it has of them."""
+
+    def __init__(self, storage: kopf.ProgressStorage, ended: Mapping[str, kopf.ProgressRecord]):
+        super().__init__([storage])
+        self._ended = ended
+
+    def fetch(self, *, key: kopf.HandlerId, body: kopf.Body) -> kopf.ProgressRecord | None:
+        """How far a handler has come."""
+        return remembered(super().fetch(key=key, body=body), self._ended.get(key))
+
+
+def remembered(
+    record: kopf.ProgressRecord | None, ended: kopf.ProgressRecord | None
+) -> kopf.ProgressRecord | None:
+    """How far a handler has come that is known to have ended, or is not."""
+    return record if ended is None or is_finished(record) else ended
+
+
+class WrittenObjects:
+    """The objects that an operator writes, until they are seen again or have gone."""
+
+    def __init__(self) -> None:
+        self._known = dict[str, Written]()
+
+    def reset(self) -> None:
+        """The operator starts, or stops."""
+        for known in self._known.values():
+            known.rest()
+            if known.task is not None:
+                known.task.cancel()
+        self._known.clear()
+
+    def see(
+        self,
+        kwargs: Mapping[str, Any],
+        settings: kopf.OperatorSettings,
+        progress: kopf.ProgressStorage,
+        *,
+        leftover: bool,
+    ) -> Written | None:
+        """A cycle begins: Kopf has heard of the object. None where there is nothing to remember."""
+        body, uid = kwargs["body"], _uid_of(kwargs["body"])
+        known = self._known.get(uid)
+        if kwargs["type"] == "DELETED":
+            if known is not None:
+                self._forget(known)
+            return None
+        if known is None and not (leftover or is_being_deleted(body)):
+            return None
+        if known is None:
+            known = self._known[uid] = Written(
+                settings, progress, kwargs["resource"], _small(body), kwargs["logger"]
+            )
+        elif not (leftover or is_being_deleted(body)):
+            self._forget(known)
+            return None
+        known.rest()
+        known.body = _small(body)
+        known.lost = known.lost + 1 if leftover else 0
+        known.has_lost |= leftover
+        known.conflicts = 0
+        if known.expected:
+            known.expected -= 1
+        else:
+            known.tries = 0
+        if not leftover:
+            known.wakes = 0
+        return known
+
+    def of(self, body: Mapping[str, Any]) -> Written | None:
+        """What is known of an object."""
+        return self._known.get(_uid_of(body)) if self._known else None
+
+    def send(
+        self,
+        cycle: Cycle,
+        body: kopf.Body,
+        patch: kopf.Patch,
+        settings: kopf.OperatorSettings,
+        progress: kopf.ProgressStorage,
+    ) -> None:
+        """A patch is about to be sent: look at the object again if nothing is heard of it."""
+        known = self.of(body)
+        if known is None:
+            if not any(isinstance(fn, Change) and fn.has_effect(body) for fn in patch.fns):
+                return
+            known = self._known[_uid_of(body)] = Written(
+                settings, progress, cycle.resource, _small(body), cycle.logger
+            )
+        known.releases = tuple(_releases(patch, body, settings.persistence.finalizer))
+        self._look_later(known)
+
+    def _look_later(self, known: Written) -> None:
+        known.rest()
+        pause = PAUSES[min(known.tries, len(PAUSES) - 1)]
+        loop = asyncio.get_running_loop()
+
+        def look() -> None:
+            known.timer = None
+            known.task = loop.create_task(self._look_again(known))
+
+        known.timer = loop.call_later(pause, look)
+
+    async def _look_again(self, known: Written) -> None:
+        known.tries += 1
+        try:
+            await self._wake_up(known)
+        except RefusedError as refusal:
+            self._refused(known, refusal)
+        if self._known.get(_uid_of(known.body)) is known and known.timer is None:
+            self._look_later(known)
+
+    async def _wake_up(self, known: Written) -> None:
+        metadata = metadata_of(known.body)
+        touch = kopf.Patch()
+        value = datetime.now(UTC).isoformat()
+        known.progress.touch(body=known.body, patch=touch, value=value)
+        lock = {key: metadata[key] for key in ("uid", "resourceVersion") if key in metadata}
+        payload = {**touch, "metadata": {**touch.get("metadata", {}), **lock}}
+        fresh = await known.patch(payload, "application/merge-patch+json")
+        known.wakes += 1
+        known.expected = 2
+        if known.releases and known.lost >= LOST.start and known.wakes > 1:
+            operations = _without(fresh, known.releases)
+            await known.patch(operations, "application/json-patch+json")
+
+    def _refused(self, known: Written, refusal: RefusedError) -> None:
+        if refusal.status == 404:
+            self._forget(known)
+        elif refusal.status == 409:
+            known.conflicts += 1
+            if known.conflicts > _IN_VAIN:
+                self._forget(known)
+        else:
+            pause = PAUSES[min(known.tries, len(PAUSES) - 1)]
+            waiting = ", ".join(known.releases) or "what is written on it"
+            known.logger.warning(
+                f"The API server has refused a patch of this object, and {waiting} waits for it:"
+                f" {refusal}. It is tried again in {pause:g} seconds."
+            )
+
+    def _forget(self, known: Written) -> None:
+        known.rest()
+        self._known.pop(_uid_of(known.body), None)
+
+
+def _uid_of(body: Mapping[str, Any]) -> str:
+    return str(metadata_of(body).get("uid"))
+
+
+def _small(body: Mapping[str, Any]) -> kopf.Body:
+    """As much of an object as a later write needs."""
+    metadata = metadata_of(body)
+    keys = ("name", "namespace", "uid", "resourceVersion", "finalizers", "deletionTimestamp")
+    kept: Any = {"metadata": {key: metadata[key] for key in keys if key in metadata}}
+    return kopf.Body(kept)
+
+
+def _releases(patch: kopf.Patch, body: kopf.Body, own: str) -> Iterable[str]:
+    """The finalizers that go from an object being deleted with this patch."""
+    present = finalizers_of(body) if is_being_deleted(body) else []
+    for fn in patch.fns:
+        if isinstance(fn, RemoveFinalizer) and fn.name in present:
+            yield fn.name
+        elif is_kopfs_release(fn.fn if isinstance(fn, RemoveKopfs) else fn):
+            yield from (name for name in present if name == own)
+
+
+def _without(body: Mapping[str, Any], names: Iterable[str]) -> list[dict[str, Any]]:
+    """A JSON Patch that takes finalizers off this object, if its list is what it was."""
+    uid = {"op": "test", "path": "/metadata/uid", "value": metadata_of(body).get("uid")}
+    path, before = "/metadata/finalizers", finalizers_of(body)
+    return [
+        uid,
+        {"op": "test", "path": path, "value": before},
+        {"op": "replace", "path": path, "value": edited(body, remove=set(names))},
+    ]
