@@ -258,6 +258,7 @@ async def patch_object(
     payload: object,
     content_type: str,
     *,
+    subresource: str | None = None,
     settings: kopf.OperatorSettings,
     logger: kopf.Logger,
 ) -> Mapping[str, Any]:
@@ -274,7 +275,9 @@ async def patch_object(
     once = dataclasses.replace(settings.networking, error_backoffs=())
     try:
         answer: Mapping[str, Any] = await api.patch(
-            url=resource.get_url(namespace=metadata.get("namespace"), name=metadata["name"]),
+            url=resource.get_url(
+                namespace=metadata.get("namespace"), name=metadata["name"], subresource=subresource
+            ),
             headers={"Content-Type": content_type},
             payload=payload,
             settings=dataclasses.replace(settings, networking=once),

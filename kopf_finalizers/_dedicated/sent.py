@@ -74,13 +74,16 @@ class Written:
     timer: asyncio.TimerHandle | None = None
     task: "asyncio.Task[None] | None" = None
 
-    async def patch(self, payload: object, content_type: str) -> Mapping[str, Any]:
+    async def patch(
+        self, payload: object, content_type: str, subresource: str | None = None
+    ) -> Mapping[str, Any]:
         """Write it, as Kopf would."""
         return await patch_object(
             self.resource,
             metadata_of(self.body),
             payload,
             content_type,
+            subresource=subresource,
             settings=self.settings,
             logger=self.logger,
         )
@@ -218,7 +221,9 @@ class WrittenObjects:
         known.progress.touch(body=known.body, patch=touch, value=value)
         lock = {key: metadata[key] for key in ("uid", "resourceVersion") if key in metadata}
         payload = {**touch, "metadata": {**touch.get("metadata", {}), **lock}}
-        fresh = await known.patch(payload, "application/merge-patch+json")
+        # A storage of the operator's own may write the status, which may be a resource of its own.
+        status = "status" if touch.keys() & known.resource.subresources == {"status"} else None
+        fresh = await known.patch(payload, "application/merge-patch+json", status)
         known.wakes += 1
         known.expected = 2
         if known.releases and known.lost >= LOST.start and known.wakes > 1:

@@ -1,0 +1,79 @@
+"""What the library needs of Kopf's own client, to send at another time than Kopf does."""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import kopf
+import pytest
+from kopf._cogs.clients import auth
+from kopf._cogs.structs import credentials
+
+from kopf_finalizers._kopf import RefusedError, patch_object
+
+from ..support.objects import create
+from ..support.servers import Api, Resource, Server, free_port
+
+MERGE_PATCH = "application/merge-patch+json"
+
+
+def sent(
+    resource: Resource, payload: Any, *, url: str, token: str | None, **options: Any
+) -> Mapping[str, Any]:
+    """What comes of a patch, as one of Kopf's cycles would send it."""
+
+    async def send() -> Mapping[str, Any]:
+        vault = credentials.Vault()
+        auth.vault_var.set(vault)
+        info = kopf.ConnectionInfo(server=url, token=token, insecure=True)
+        await vault.populate({"tests": info})
+        try:
+            return await patch_object(
+                kopf.Resource(
+                    group=resource.group,
+                    version=resource.version,
+                    plural=resource.plural,
+                    namespaced=True,
+                ),
+                {"name": "one", "namespace": resource.namespace},
+                payload,
+                MERGE_PATCH,
+                settings=kopf.OperatorSettings(),
+                logger=logging.getLogger("tests"),
+                **options,
+            )
+        finally:
+            await vault.close()
+
+    return asyncio.run(send())
+
+
+def test_a_patch_goes_out_as_kopfs_own(server: Server, api: Api, resource: Resource) -> None:
+    """With Kopf's credentials, once, and the object comes back; a status goes where it belongs."""
+    create(api, resource)
+    options: dict[str, Any] = {"url": server.url, "token": getattr(server, "token", None)}
+    body = sent(resource, {"metadata": {"labels": {"a": "b"}}}, **options)
+    assert body["metadata"]["labels"] == {"a": "b"}
+    body = sent(resource, {"status": {"a": "b"}}, subresource="status", **options)
+    assert body["status"] == {"a": "b"}
+
+
+def test_a_refusal_has_the_servers_words(server: Server, api: Api, resource: Resource) -> None:
+    """And its status, by which a newer version is told from all else."""
+    create(api, resource)
+    options: dict[str, Any] = {"url": server.url, "token": getattr(server, "token", None)}
+    with pytest.raises(RefusedError, match="modified") as raised:
+        sent(resource, {"metadata": {"resourceVersion": "1"}}, **options)
+    assert raised.value.status == 409
+    with pytest.raises(RefusedError) as raised:
+        sent(resource, {"metadata": {"labels": {"a": "b c"}}}, **options)
+    assert raised.value.status == 422
+
+
+def test_a_server_that_does_not_answer_is_asked_once(resource: Resource) -> None:
+    """Kopf's own pauses are for Kopf's own patches."""
+    with pytest.raises(RefusedError) as raised:
+        sent(resource, {}, url=f"http://127.0.0.1:{free_port()}", token=None)
+    assert raised.value.status == 0
+    assert str(raised.value)

@@ -1,0 +1,242 @@
+"""Objects that were written and not seen since, without a server: what its answers come to."""
+
+import asyncio
+import dataclasses
+import functools
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, cast
+
+import kopf
+import pytest
+
+from kopf_finalizers._changes import AddFinalizer, RemoveFinalizer
+from kopf_finalizers._dedicated import sent
+from kopf_finalizers._dedicated.cycle import Cycle
+from kopf_finalizers._dedicated.sent import WrittenObjects
+from kopf_finalizers._kopf import RefusedError
+from kopf_finalizers._moves import Moves
+
+from ..support.dedicated import BACKUPS, OWN, PREFIX, alive, deleting
+from ..support.kopf_cycles import RESOURCE
+from ..support.servers import Body
+
+LOGGER = logging.getLogger("cycle")
+
+
+class Server:
+    """Answers as it is told, in the last way for ever, and notes what it is asked."""
+
+    def __init__(self, *answers: int) -> None:
+        self.answers = list(answers)
+        self.asked = list[tuple[Any, str, str | None]]()
+
+    async def __call__(
+        self,
+        resource: kopf.Resource,
+        metadata: Mapping[str, Any],
+        payload: Any,
+        content_type: str,
+        *,
+        subresource: str | None,
+        **_: Any,
+    ) -> Mapping[str, Any]:
+        self.asked.append((payload, content_type, subresource))
+        status = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if status != 200:
+            raise RefusedError(status, "not now")
+        return {"metadata": {**metadata, "resourceVersion": "9"}}
+
+
+@pytest.fixture
+def played(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Plays with objects and a server, in an event loop and with short pauses."""
+    monkeypatch.setattr(sent, "PAUSES", (0.001, 0.002))
+
+    def play(server: Server, scene: Callable[[WrittenObjects], Awaitable[None]]) -> None:
+        monkeypatch.setattr(sent, "patch_object", server)
+
+        async def run() -> None:
+            objects = WrittenObjects()
+            await scene(objects)
+            objects.reset()
+
+        asyncio.run(run())
+
+    return play
+
+
+PROGRESS = kopf.AnnotationsProgressStorage(prefix=PREFIX)
+
+
+def seen(body: Body) -> kopf.Body:
+    return kopf.Body(cast("kopf.RawBody", body))
+
+
+def see(objects: WrittenObjects, body: Body, *, leftover: bool = False, **options: Any) -> Any:
+    told = {"body": seen(body), "type": "MODIFIED", "resource": RESOURCE, "logger": LOGGER}
+    settings = kopf.OperatorSettings()
+    settings.persistence.finalizer = OWN
+    return objects.see({**told, **options}, settings, PROGRESS, leftover=leftover)
+
+
+def send(
+    objects: WrittenObjects,
+    body: Body,
+    *fns: Any,
+    progress: kopf.ProgressStorage = PROGRESS,
+    resource: kopf.Resource = RESOURCE,
+) -> None:
+    patch = kopf.Patch(fns=fns, body=seen(body))
+    cycle = Cycle(patch, resource, LOGGER, Moves(), progress_first=False)
+    settings = kopf.OperatorSettings()
+    settings.persistence.finalizer = OWN
+    objects.send(cycle, seen(body), patch, settings, progress)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+
+
+BODY = deleting(BACKUPS, OWN, resourceVersion="7")
+REMOVES = (RemoveFinalizer(BACKUPS),)
+
+
+def test_an_object_that_has_gone_is_forgotten(played: Callable[..., None]) -> None:
+    """Kopf may not be told of it: its watch may have been interrupted."""
+    server = Server(404)
+
+    async def scene(objects: WrittenObjects) -> None:
+        see(objects, BODY)
+        send(objects, BODY, *REMOVES)
+        await until(lambda: objects.of(BODY) is None)
+
+    played(server, scene)
+    ((payload, content_type, _),) = server.asked
+    assert content_type == "application/merge-patch+json"
+    assert payload["metadata"]["uid"] == "1-2"
+    assert payload["metadata"]["resourceVersion"] == "7"
+    assert f"{PREFIX}/touch-dummy" in payload["metadata"]["annotations"]
+
+
+def test_a_newer_version_is_waited_for_but_not_for_ever(
+    played: Callable[..., None], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An event is on its way then, and nothing is written; at last another object has the name."""
+    monkeypatch.setattr(sent, "_IN_VAIN", 2)
+    server = Server(409)
+
+    async def scene(objects: WrittenObjects) -> None:
+        see(objects, BODY)
+        send(objects, BODY, *REMOVES)
+        await until(lambda: objects.of(BODY) is None)
+
+    played(server, scene)
+    assert len(server.asked) == 3
+    assert not [one for one in caplog.records if one.levelno >= logging.WARNING]
+
+
+def test_an_event_ends_the_waiting(played: Callable[..., None]) -> None:
+    """An object that Kopf hears of is Kopf's affair."""
+    server = Server(200)
+
+    async def scene(objects: WrittenObjects) -> None:
+        see(objects, BODY)
+        send(objects, BODY, *REMOVES)
+        see(objects, BODY)
+        await asyncio.sleep(0.01)
+
+    played(server, scene)
+    assert server.asked == []
+
+
+def test_nothing_is_sent_when_the_operator_has_stopped(played: Callable[..., None]) -> None:
+    """Neither what is to be done later, nor what is being done."""
+    reached = asyncio.Event()
+
+    async def never(*_: Any, **__: Any) -> None:
+        reached.set()
+        await asyncio.sleep(60)
+
+    async def scene(objects: WrittenObjects) -> None:
+        see(objects, BODY)
+        send(objects, BODY, *REMOVES)
+        known = objects.of(BODY)
+        await reached.wait()
+        other = deleting(BACKUPS, OWN, uid="3-4")
+        see(objects, other)
+        send(objects, other, *REMOVES)
+        objects.reset()
+        assert known is not None
+        assert known.task is not None
+        await asyncio.wait([known.task])
+        assert known.task.cancelled()
+
+    played(cast("Any", never), scene)
+
+
+def test_an_object_that_is_alive_is_forgotten_when_all_is_well() -> None:
+    """What was added has been stored; and nothing is kept of objects that are not written."""
+    objects = WrittenObjects()
+
+    async def scene() -> None:
+        assert see(objects, alive()) is None
+        send(objects, alive(), functools.partial(dict))
+        assert objects.of(alive()) is None
+        send(objects, alive(), AddFinalizer(BACKUPS))
+        assert objects.of(alive()) is not None
+        assert see(objects, alive(), leftover=True).lost == 1
+        assert see(objects, alive(BACKUPS)) is None
+        assert objects.of(alive()) is None
+
+    asyncio.run(scene())
+
+
+def test_an_object_is_forgotten_with_its_last_event() -> None:
+    """Also one that nothing was known of."""
+    objects = WrittenObjects()
+    see(objects, BODY)
+    assert see(objects, BODY, type="DELETED") is None
+    assert objects.of(BODY) is None
+    assert see(objects, BODY, type="DELETED") is None
+
+
+def test_a_storage_in_the_status_is_written_where_the_status_is(
+    played: Callable[..., None],
+) -> None:
+    """Where it is a subresource, a server takes no status in a patch of the object."""
+    server = Server(404)
+    resource = dataclasses.replace(RESOURCE, subresources=frozenset({"status"}))
+    progress = kopf.StatusProgressStorage(name="mine")
+
+    async def scene(objects: WrittenObjects) -> None:
+        for one in (resource, RESOURCE):
+            send(objects, alive(), AddFinalizer(BACKUPS), progress=progress, resource=one)
+            await until(lambda: objects.of(alive()) is None)
+
+    played(server, scene)
+    assert [subresource for _, _, subresource in server.asked] == ["status", None]
+    assert "dummy" in server.asked[0][0]["status"]["mine"]
+
+
+def test_what_is_refused_again_and_again_is_sent_by_itself(
+    played: Callable[..., None], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Kopf hears nothing of why a release is refused: so it is asked about."""
+    server = Server(200, 200, 422, 200)
+
+    async def scene(objects: WrittenObjects) -> None:
+        for _ in range(3):
+            see(objects, BODY, leftover=True)
+            send(objects, BODY, *REMOVES)
+        await until(lambda: len(server.asked) > 4)
+
+    played(server, scene)
+    operations, content_type, _ = server.asked[2]
+    assert content_type == "application/json-patch+json"
+    assert operations[-1] == {"op": "replace", "path": "/metadata/finalizers", "value": [OWN]}
+    (warning,) = [one.getMessage() for one in caplog.records if one.levelno == logging.WARNING]
+    assert BACKUPS in warning
+    assert "not now" in warning
