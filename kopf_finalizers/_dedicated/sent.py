@@ -29,6 +29,7 @@ import kopf
 from .._bodies import edited, finalizers_of, is_being_deleted, metadata_of
 from .._changes import Change, RemoveFinalizer
 from .._kopf import RefusedError, is_kopfs_release, patch_object
+from .._recognised import unhidden
 from .cycle import Cycle, is_finished
 from .leftovers import RemoveKopfs
 
@@ -191,7 +192,7 @@ class WrittenObjects:
             known = self._known[_uid_of(body)] = Written(
                 settings, progress, cycle.resource, _small(body), cycle.logger
             )
-        known.releases = tuple(_releases(patch, body, settings.persistence.finalizer))
+        known.releases = tuple(_releases(patch, body, unhidden(settings.persistence.finalizer)))
         self._look_later(known)
 
     def _look_later(self, known: Written) -> None:
