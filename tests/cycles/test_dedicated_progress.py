@@ -238,8 +238,9 @@ def test_progress_in_a_json_patch_means_what_it_means_in_a_merge_patch() -> None
     operator.on.delete("things", finalizer="backups")(operator.handler("backups"))
     operator.on.delete("things", finalizer="buckets")(operator.handler("buckets", LATER))
     body = deleting(BACKUPS, BUCKETS, OWN, annotations={"team": "a"})
-    assert annotations_of(operator.cycle(body).after()) == {"backups", "buckets", "team"}
-    (merge,) = operator.cycle(body).patch.fns[:1]
+    outcome = operator.cycle(body)
+    assert annotations_of(outcome.after()) == {"backups", "buckets", "team"}
+    (merge,) = outcome.patch.fns[:1]
     for annotations in (None, "broken"):
         raw: Any = {"metadata": {"annotations": annotations}}
         merge(raw)
