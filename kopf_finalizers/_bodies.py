@@ -35,7 +35,7 @@ def metadata_of(body: Mapping[str, Any]) -> Mapping[str, Any]:
     if not isinstance(body, Mapping):
         raise ConfigurationError(
             f"The body must be a mapping, as an API server returns it, not {type(body).__name__}:"
-            " of an object of a client library take its raw form (a dict)."
+            " of an object of a client library take its raw form (a dict). [not-a-body]"
         )
     metadata: Mapping[str, Any] = body.get("metadata") or {}
     if "deletion_timestamp" in metadata or "resource_version" in metadata:
@@ -43,7 +43,7 @@ def metadata_of(body: Mapping[str, Any]) -> Mapping[str, Any]:
         raise ConfigurationError(
             "The body has Python's field names (deletion_timestamp, resource_version), not the"
             " API's: with the kubernetes client use ApiClient().sanitize_for_serialization(obj) in"
-            " place of obj.to_dict()."
+            " place of obj.to_dict(). [not-a-body]"
         )
     return metadata
 

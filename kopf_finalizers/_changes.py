@@ -178,6 +178,7 @@ def refuse_whole_list(patch: kopf.Patch) -> None:
             " takes everybody else's finalizers off. Remove that line and change one entry: with"
             " finalizers.add(patch) or finalizers.remove(patch), or with"
             " kopf_finalizers.add_finalizer(patch, name) or remove_finalizer(patch, name)."
+            " [whole-list]"
         )
 
 

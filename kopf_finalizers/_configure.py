@@ -186,14 +186,14 @@ def _refuse_otherwise(
             f"This operator is already configured as {name}, so it cannot be"
             f" {identity.finalizer} too: an operator has one identity. Use one configure() call,"
             " and pass what it returns to the other modules; two operators in one process need a"
-            " registry= each."
+            " registry= each. [configured-twice]"
         )
     others = [key for key in options if options[key] != known.options[key]]
     if others:
         names = ", ".join("finalizer=" if key == "watches_only" else f"{key}=" for key in others)
         raise ConfigurationError(
             f"{name} is already configured with other options ({names}): call"
-            " configure() with the same arguments everywhere, or once."
+            " configure() with the same arguments everywhere, or once. [configured-twice]"
         )
 
 
@@ -211,7 +211,7 @@ def _refuse_too_late(*given: object) -> NoReturn:
         " handlers: the identity would not be applied, and the operator would go on with Kopf's"
         " default finalizer, which other operators take off. Hand over the settings that Kopf gives"
         f" to a handler of @kopf.on.startup(), as in {line}, or call configure() outside of"
-        " handlers, where it is called when the operator's modules are imported."
+        " handlers, where it is called when the operator's modules are imported. [configured-late]"
     )
 
 
@@ -222,7 +222,7 @@ def _refuse_other(settings: kopf.OperatorSettings, in_force: kopf.OperatorSettin
             "configure(settings=...) is called in a running operator with other settings than that"
             " operator has, so nothing would change for it: hand over those that Kopf gives to a"
             " handler of @kopf.on.startup(). For another operator in this process, say with"
-            " registry= which one."
+            " registry= which one. [configured-late]"
         )
 
 
@@ -240,29 +240,30 @@ def _identity(
             raise ConfigurationError(
                 f'name="{name}" fills in a template, and there is none: add'
                 ' finalizer="mycompany.com/operator-{name}", or write operator= in its place.'
+                " [configure-arguments]"
             )
         if domain is not None and "/" in str(domain) and operator is None:
             raise ConfigurationError(
                 f'"{domain}" is a whole finalizer, where a domain is asked for: write'
-                f' configure(finalizer="{domain}").'
+                f' configure(finalizer="{domain}"). [configure-arguments]'
             )
         if domain is None or operator is None:
             missing = "domain=" if domain is None else "operator="
             raise ConfigurationError(
                 f"{missing} is missing: an operator is identified by a domain and a name, as in"
-                ' configure(domain="mycompany.com", operator="db-operator").'
+                ' configure(domain="mycompany.com", operator="db-operator"). [configure-arguments]'
             )
         return OperatorIdentity.checked(domain=domain, operator=operator)
     if not isinstance(finalizer, str):
         raise ConfigurationError(
             f"finalizer={finalizer!r}: a whole finalizer or a template of one is a string, as in"
             ' finalizer="mycompany.com/operator-{name}"; for an operator that only watches it is'
-            " None, beside domain= and operator=."
+            " None, beside domain= and operator=. [configure-arguments]"
         )
     if domain is not None or operator is not None:
         raise ConfigurationError(
             f'finalizer="{finalizer}" stands in place of domain= and operator=: leave these two'
-            " out, or the finalizer."
+            " out, or the finalizer. [configure-arguments]"
         )
     return OperatorIdentity.from_template(finalizer, name=name)
 

@@ -325,6 +325,7 @@ class Finalizers:
                 f"{self.name} was configured with finalizer=None, as an operator that only watches:"
                 " Kopf takes its finalizer off every object, and would do so each time that this"
                 ' puts it on. Give a purpose, as in finalizers.add(patch, "snapshots").'
+                " [watches-only]"
             )
         self._watch(patch)
         append(patch, self._finalizer(purpose).addition(body_of(patch) or {}, patch))

@@ -68,6 +68,7 @@ def refusal_of(handler_id: str, own: str | None = None) -> str:
         " and a letter or a digit at both ends (Kubernetes). So nothing can be stored of it, and"
         " whatever has to wait, for a retry or for another handler, is called anew or never again."
         + (f' Give it another one: id="{better}".' if can_be_kept(better + rest) else "")
+        + " [handler-id]"
     )
 
 

@@ -172,6 +172,7 @@ def refuse_if_kopf_compares_otherwise(finalizer: str, names: Iterable[str]) -> N
             " kopf-finalizers does not know, so former names would not be recognised, and objects"
             " that carry them would hang when they are deleted. Go back to the version of Kopf that"
             f" the last release used, and look for a newer kopf-finalizers. ({problem})"
+            " [kopf-changed]"
         )
 
 
@@ -236,7 +237,7 @@ def answered(answer: Answer) -> Answer:
         " answers at once, for dedicated finalizers and for records that move: use storages whose"
         " methods are plain functions, as Kopf's own are up to 1.45. If these are Kopf's own, go"
         " back to the version of Kopf that the last release used, and look for a newer"
-        " kopf-finalizers."
+        " kopf-finalizers. [asynchronous-storage]"
     )
 
 

@@ -50,7 +50,7 @@ def _string(what: str, value: object) -> str:
     """The plain `str` of a string; a `str` subclass (an enum, say) could format differently."""
     if not isinstance(value, str):
         raise ConfigurationError(
-            f"The {what} must be a string, not {type(value).__name__} ({value!r})."
+            f"The {what} must be a string, not {type(value).__name__} ({value!r}). [not-a-string]"
         )
     return str.__str__(value)
 
@@ -65,7 +65,9 @@ def _refuse(
         advice = f' Use "{check(candidate)}".' if candidate != value else ""
     except ConfigurationError:
         advice = ""
-    return ConfigurationError(f"The {what} {_quoted(value)} {problem}: {rule}.{advice}")
+    return ConfigurationError(
+        f"The {what} {_quoted(value)} {problem}: {rule}.{advice} [bad-character]"
+    )
 
 
 def _quoted(value: str) -> str:
@@ -99,13 +101,14 @@ def check_domain(value: object) -> str:
         raise ConfigurationError(
             f'The domain "{domain}" has no dot: a finalizer begins with a domain that your'
             ' organisation owns, as in "mycompany.com", so that nobody else can have the same.'
+            " [no-dot]"
         )
     _check_length("domain", domain, MAX_DOMAIN, "Kubernetes allows 253 before the slash")
     for reserved, owner in _RESERVED.items():
         if domain == reserved or domain.endswith(f".{reserved}"):
             raise ConfigurationError(
                 f'The domain "{domain}" belongs to {owner}: use a domain of your own organisation,'
-                ' as in "mycompany.com".'
+                ' as in "mycompany.com". [foreign-domain]'
             )
     return domain
 
@@ -122,7 +125,7 @@ def check_operator(value: object) -> str:
         raise ConfigurationError(
             'The operator name "kopf" makes a storage prefix that begins with "kopf.", which Kopf'
             " treats as its own: other operators would take this one's annotations for changes."
-            " Name the operator by what it does, as in \"db-operator\"."
+            " Name the operator by what it does, as in \"db-operator\". [reserved-operator]"
         )  # fmt: skip
     return operator
 
@@ -144,19 +147,21 @@ def check_finalizer(value: object) -> str:
     shown = f"The finalizer {_quoted(finalizer)}"
     example = 'as in "mycompany.com/db-operator"'
     if "/" in prefix:
-        raise ConfigurationError(f"{shown} has more than one slash: write it {example}.")
+        raise ConfigurationError(
+            f"{shown} has more than one slash: write it {example}. [finalizer-form]"
+        )
     if slash and not _DOMAIN.fullmatch(prefix):
         raise ConfigurationError(
             f'{shown} has a domain, "{prefix}", that Kubernetes does not take: before the slash'
             ' stands a domain of lower-case letters, digits, "-" and dots, with a letter or a digit'
-            f" at both ends of each label (RFC 1123), {example}."
+            f" at both ends of each label (RFC 1123), {example}. [finalizer-form]"
         )
     _check_length("domain", prefix, MAX_DOMAIN, "Kubernetes allows 253 before the slash")
     if not _NAME.fullmatch(name):
         raise ConfigurationError(
             f'{shown} has a name, "{name}", that Kubernetes does not take: a name consists of'
             ' letters, digits, "-", "_" and ".", with a letter or a digit at both ends,'
-            f" {example}."
+            f" {example}. [finalizer-form]"
         )
     _check_length("finalizer's name", name, MAX_NAME, "Kubernetes allows 63 after the slash")
     return finalizer
@@ -164,7 +169,9 @@ def check_finalizer(value: object) -> str:
 
 def _check_length(what: str, value: str, limit: int, rule: str) -> None:
     if len(value) > limit:
-        raise ConfigurationError(f'The {what} "{value}" has {len(value)} characters: {rule}.')
+        raise ConfigurationError(
+            f'The {what} "{value}" has {len(value)} characters: {rule}. [too-long]'
+        )
 
 
 OrganisationDomain = Annotated[str, BeforeValidator(check_domain)]
@@ -271,6 +278,7 @@ class OperatorIdentity(BaseModel):
                 f'The operator "{self.operator}" of "{self.domain}" makes a storage prefix of'
                 f" {len(self.storage_prefix)} characters: Kopf's annotations need one of at most"
                 f" {MAX_STORAGE_PREFIX}. Use a shorter operator name or a shorter domain."
+                " [too-long]"
             )
         return self
 
@@ -297,17 +305,17 @@ class OperatorIdentity(BaseModel):
         if not slash or "/" in operator:
             raise ConfigurationError(
                 f'The template "{template}" must have one slash, between the domain and the'
-                ' operator, as in "mycompany.com/operator-{name}".'
+                ' operator, as in "mycompany.com/operator-{name}". [template]'
             )
         if set(re.findall(r"\{[^}]*\}?|\}", operator)) - {_PLACEHOLDER} or "{" in domain:
             raise ConfigurationError(
                 f'The template "{template}" has a placeholder that is not known: only {{name}} is,'
-                ' after the slash, as in "mycompany.com/operator-{name}".'
+                ' after the slash, as in "mycompany.com/operator-{name}". [template]'
             )
         if _PLACEHOLDER in operator and name is None:
             raise ConfigurationError(
                 f'The template "{template}" has {{name}}, but no name is given: add name="db", or'
-                " what this operator is called."
+                " what this operator is called. [template]"
             )
         if name is not None:
             name = _string("name", name)
@@ -315,6 +323,7 @@ class OperatorIdentity(BaseModel):
                 raise ConfigurationError(
                     f'The template "{template}" has no {{name}} where the name "{name}" could go:'
                     ' write it as in "mycompany.com/operator-{name}", or leave the name out.'
+                    " [template]"
                 )
             operator = operator.replace(_PLACEHOLDER, name)
         return cls.checked(domain=domain, operator=operator)
@@ -386,6 +395,7 @@ class OperatorIdentity(BaseModel):
                     if room > 0
                     else "a shorter operator name, or a full name in your domain as the finalizer."
                 )
+                + " [too-long]"
             )
         return f"{self.domain}/{name}"
 
@@ -396,13 +406,13 @@ class OperatorIdentity(BaseModel):
                 f'The finalizer "{finalizer}" is not in the domain of this organisation,'
                 f' "{self.domain}": whoever owns "{domain}" may take it off. Use'
                 f' "{self.domain}/{finalizer.partition("/")[2]}", or a purpose alone, as in'
-                ' "backups".'
+                ' "backups". [foreign-domain]'
             )
         if finalizer == self.finalizer:
             raise ConfigurationError(
                 f'The finalizer "{finalizer}" is the operator\'s own, and Kopf puts it on and takes'
                 " it off: leave finalizer= out to be guarded by it, or name a purpose, as in"
-                ' "backups".'
+                ' "backups". [own-finalizer]'
             )
         return finalizer
 
@@ -436,8 +446,8 @@ def _sentences(error: ValidationError) -> list[str]:
         if isinstance(context.get("error"), ConfigurationError):
             found.append(str(context["error"]))
         elif detail["type"] == "missing":
-            found.append(f"{detail['loc'][0]}= is missing.")
+            found.append(f"{detail['loc'][0]}= is missing. [identity]")
         else:
             found.append(f"{detail['loc'][0]}= is not known: an identity is a domain and an"
-                         " operator.")  # fmt: skip
+                         " operator. [identity]")  # fmt: skip
     return found

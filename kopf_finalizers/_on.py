@@ -198,13 +198,13 @@ class On:
             if optional is False:
                 raise ConfigurationError(
                     "on.delete(finalizer=None) never blocks a deletion, and optional=False asks for"
-                    " the contrary: leave one of the two out."
+                    " the contrary: leave one of the two out. [optional]"
                 )
             options["optional"] = True
         elif isinstance(finalizer, str) and optional:
             raise ConfigurationError(
                 f'on.delete(finalizer="{finalizer}") makes the object wait for this cleanup, and'
-                " optional=True asks for the contrary: leave one of the two out."
+                " optional=True asks for the contrary: leave one of the two out. [optional]"
             )
         check_deadline(finalizer, release_after, on_timeout)
         return self._decorator(
@@ -371,11 +371,12 @@ class On:
             raise ConfigurationError(
                 f"on.{kind}(finalizer={finalizer!r}): a finalizer is a purpose, as in"
                 ' "backups", a full name, as in "mycompany.com/my-finalizer", or None.'
+                " [finalizer-argument]"
             )
         if kind in _STOPPED_BY_FINALIZER and finalizer is None:
             raise ConfigurationError(
                 f"on.{kind}(finalizer=None) cannot work: Kopf stops a {kind} through the operator's"
-                " finalizer when the object is deleted. Leave finalizer= out."
+                " finalizer when the object is deleted. Leave finalizer= out. [needs-finalizer]"
             )
         needed = _needs_kopf(kind, options) or isinstance(finalizer, str)
         if self._watches_only and needed:
@@ -388,6 +389,7 @@ class On:
                     if kind in _STOPPED_BY_FINALIZER
                     else " give this handler finalizer=None, so that it never blocks a deletion."
                 )
+                + " [watches-only]"
             )
 
 

@@ -206,7 +206,7 @@ def merge_patch(
         raise ConfigurationError(
             "The body has no resourceVersion or no uid, so a merge patch could wipe the finalizers"
             " that others have added since: read the object from the API server first, or use"
-            " json_patch(), which changes one entry only."
+            " json_patch(), which changes one entry only. [no-version]"
         )
     return {"metadata": {**lock, "finalizers": after}}
 
@@ -218,10 +218,14 @@ def _test(index: int, name: str | None) -> dict[str, Any]:
 def _changed(body: Mapping[str, Any], *, add: str | None, remove: str | None) -> list[str]:
     """The list as it should be, of arguments that are checked."""
     if add is None and remove is None:
-        raise ConfigurationError("Nothing to change: give add=, or remove=, or both to replace.")
+        raise ConfigurationError(
+            "Nothing to change: give add=, or remove=, or both to replace. [patch-arguments]"
+        )
     for name in (add, remove):
         if name is not None:
             check_finalizer(name)
     if add == remove:
-        raise ConfigurationError(f'The finalizer "{add}" cannot be both added and removed.')
+        raise ConfigurationError(
+            f'The finalizer "{add}" cannot be both added and removed. [patch-arguments]'
+        )
     return edited(body, add=add, remove=() if remove is None else {remove})

@@ -52,7 +52,8 @@ class Selection:
                     f"This object is alive and has left what the operator watches"
                     f" (settings.watching) with {', '.join(names)} on it. It will hang when it is"
                     " deleted, unless it comes back, or another shard with the same identity"
-                    f" watches it. To release it: {_commands(names, resource, body)}"
+                    f" watches it. [left-selection]"
+                    f" To release it: {_commands(names, resource, body)}"
                 )
         return False
 

@@ -102,7 +102,7 @@ class DefaultMarker:
             " (%s is one). If another operator put it there, nothing is wrong. If an earlier"
             " release of this operator did, Kopf no longer takes it for its own, and these objects"
             ' will hang when they are deleted: read "Adopting it on a live cluster" in the'
-            " documentation of kopf-finalizers first.",
+            " documentation of kopf-finalizers first. [default-marker]",
             *resource,
             KOPF_FINALIZER,
             self._identity.finalizer,
@@ -185,7 +185,7 @@ class Unchanged:
                 "%s was set after the identity %s was applied, and is what counts now. Remove the"
                 " line that sets it: the identity sets all three, or with storages=False the"
                 " finalizer alone. What the operator had before goes into former= and"
-                " former_storage_prefix=.",
+                " former_storage_prefix=. [set-anew]",
                 " and ".join(f"settings.persistence.{name}" for name in changed),
                 self._identity.finalizer,
             )

@@ -96,6 +96,6 @@ def _dedicated(identity: OperatorIdentity, purpose: str) -> str:
     if purpose == identity.finalizer:
         raise ConfigurationError(
             f'"{purpose}" is the operator\'s own finalizer, and is printed without --purpose too:'
-            " a dedicated one has another name."
+            " a dedicated one has another name. [own-finalizer]"
         )
     return identity.finalizer_for(purpose)

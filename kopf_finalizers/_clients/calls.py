@@ -86,7 +86,7 @@ def _mixed(answer: object) -> ConfigurationError:
         answer.close()
     return ConfigurationError(
         "The first callable is plain, and another one returns an awaitable, which was not awaited:"
-        " make all of them asynchronous, or none."
+        " make all of them asynchronous, or none. [plain-and-async]"
     )
 
 
@@ -101,7 +101,7 @@ def returned(what: str, answer: Any) -> Any:
     if status is not None:
         raise ConfigurationError(
             f"{what}= has returned the API server's refusal ({status}), as if it were the object:"
-            " have it raise an error, as with raise_for_status()."
+            " have it raise an error, as with raise_for_status(). [returned-refusal]"
         )
     return answer
 

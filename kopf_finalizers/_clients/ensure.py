@@ -285,7 +285,9 @@ def apply_configuration(
     """
     name = add if remove is None else remove
     if name is None or None not in (add, remove):
-        raise ConfigurationError("Give add= or remove=: one apply changes one finalizer.")
+        raise ConfigurationError(
+            "Give add= or remove=: one apply changes one finalizer. [patch-arguments]"
+        )
     manager = f"finalizer:{check_finalizer(name)}"
     if len(manager) > 128:
         manager = f"{manager[:63]}~{hashlib.sha256(name.encode()).hexdigest()}"
@@ -299,6 +301,7 @@ def apply_configuration(
         raise ConfigurationError(
             f"The object to apply to has no {' and no '.join(missing)}: give its body as an API"
             " server returned it, or a reference as of kopf.build_object_reference(body)."
+            " [incomplete-reference]"
         )
     return {**manifest, "metadata": {**named, **({"finalizers": [add]} if add else {})}}, manager
 
@@ -315,7 +318,7 @@ def _begun(
         if function is not None and not callable(function):
             raise ConfigurationError(
                 f"{what}= must be a function, which is called when it is needed, and not what it"
-                f" returns: it is of type {type(function).__name__}."
+                f" returns: it is of type {type(function).__name__}. [client-arguments]"
             )
     by_patch = None if read is None or patch is None else change.by_patch(read, patch)
     if by_patch and apply is None:
@@ -324,5 +327,7 @@ def _begun(
         manifest, manager = apply_configuration(change.body, **change.wanted)
         steps = change.by_apply(partial(apply, manifest, manager), by_patch)
     else:
-        raise ConfigurationError("Give read= and patch=, or apply= and body=, or all four.")
+        raise ConfigurationError(
+            "Give read= and patch=, or apply= and body=, or all four. [client-arguments]"
+        )
     return run(change.noted(steps), read, patch, apply)

@@ -67,17 +67,19 @@ class Change:
         if not isinstance(attempts, int) or isinstance(attempts, bool) or attempts < 1:
             raise ConfigurationError(
                 f"attempts={attempts!r} is not how often to try: give a whole number, at least 1."
+                " [client-arguments]"
             )
         backoff: object = self.backoff
         is_number = isinstance(backoff, int | float) and not isinstance(backoff, bool)
         if not is_number or not 0 <= self.backoff < math.inf:
             raise ConfigurationError(
                 f"backoff={backoff!r} is not how long to wait: give a number of seconds, 0 or more."
+                " [client-arguments]"
             )
         if not callable(self.status):
             raise ConfigurationError(
                 "status= must be a function, which finds the HTTP status in an exception: it is of"
-                f" type {type(self.status).__name__}."
+                f" type {type(self.status).__name__}. [client-arguments]"
             )
         finalizers_of({} if self.body is None else self.body)  # Refuses what is no body.
 
@@ -151,12 +153,12 @@ class Change:
                 f'The finalizer "{self.name}" is not on the object that apply= has returned: so it'
                 " holds nothing back. Send the manifest as it is, as application/apply-patch+yaml,"
                 " with the field manager that comes with it and force=true, not as a dry run, and"
-                " return the object as the API server has sent it back."
+                " return the object as the API server has sent it back. [apply-without-effect]"
             )
         return (
             f'The finalizer "{self.name}" is as it was after an apply: it came by another kind of'
             " patch, and an apply takes off only what was applied. Give read= and patch= as well,"
-            " and a JSON Patch releases it."
+            " and a JSON Patch releases it. [apply-without-effect]"
         )
 
     def _had_been(self, body: _Body) -> bool:
@@ -209,6 +211,7 @@ class Change:
             return code
         raise ConfigurationError(
             f"status= has returned {code!r}: give the HTTP status as an int, or None."
+            " [client-arguments]"
         ) from error
 
     def _outcome(self, code: int | None, error: Exception) -> FinalizerOutcome | None:

@@ -58,5 +58,5 @@ def _refuse_one_of_two(cleanup: Use, others: Iterable[Use]) -> None:
             f'Two cleanups of {cleanup.selector} have the id "{cleanup.handler_id}", by which Kopf'
             " knows how far each has come: once one has succeeded, the other would not be called,"
             " and its finalizer would go. Give one of the functions another name, or give it one:"
-            ' id="...".'
+            ' id="...". [same-id]'
         )

@@ -99,7 +99,7 @@ class Cycle:
             if not record.get("success"):
                 self.logger.warning(
                     f"The cleanup {key} is given up and has not succeeded:"
-                    f" {record.get('message')}. {names[0]} no longer waits for it."
+                    f" {record.get('message')}. {names[0]} no longer waits for it. [given-up]"
                 )
             if not cleanups:
                 self.release(patch, *map(RemoveFinalizer, names))
@@ -196,7 +196,7 @@ def _warn_of_missed(
         cycle.logger.warning(
             f"Releasing {name} though its cleanup has not succeeded: {', '.join(sorted(missed))}."
             f" Kopf's own finalizer, {own}, is not on the object, so Kopf will not call it any"
-            " more."
+            " more. [released-undone]"
         )
 
 

@@ -267,7 +267,7 @@ class DedicatedFinalizers:
                 "This operator has dedicated finalizers, but its identity was never applied to"
                 " Kopf's settings, so nothing would put them on or take them off: call"
                 " finalizers.apply(settings) before the operator starts, or use configure(), which"
-                " does that."
+                " does that. [not-applied]"
             )
         if self.uses:
             known = self._storage

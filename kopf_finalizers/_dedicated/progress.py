@@ -75,7 +75,7 @@ class ObservedProgress(kopf.MultiProgressStorage):
                 "This operator has dedicated finalizers, and runs with other settings than those"
                 " that its identity was applied to, so nothing would take them off in time: pass"
                 " those to Kopf, as in kopf.run(settings=settings) or kopf.operator(...), or use"
-                " configure(), which takes Kopf's own."
+                " configure(), which takes Kopf's own. [not-applied]"
             )
         self._asked.set(False)
 

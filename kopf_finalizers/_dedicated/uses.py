@@ -98,19 +98,19 @@ def check_deadline(finalizer: object, release_after: object, on_timeout: object)
         raise ConfigurationError(
             "release_after= and on_timeout= go together, since somebody has to decide what is"
             ' worse: on_timeout="release" lets the object go, and what the cleanup cleans up is'
-            ' left behind; on_timeout="keep" only tells, and the object hangs on.'
+            ' left behind; on_timeout="keep" only tells, and the object hangs on. [release-after]'
         )
     if not isinstance(finalizer, str):
         raise ConfigurationError(
             "release_after= is for a cleanup with a dedicated finalizer, which can go by itself:"
             ' add finalizer="...". For all others there is Kopf\'s timeout=, which counts from the'
-            " first call."
+            " first call. [release-after]"
         )
     is_number = isinstance(release_after, int | float) and not isinstance(release_after, bool)
     if not is_number or not 0 < cast("float", release_after) < math.inf:
         raise ConfigurationError(
             f"release_after={release_after!r} must be a number of seconds from the deletion, as in"
-            " release_after=3600."
+            " release_after=3600. [release-after]"
         )
 
 
@@ -172,7 +172,7 @@ class Uses:
             raise ConfigurationError(
                 f'The finalizer "{use.finalizer}" of {use.handler_id} is listed as a former name,'
                 " so it would be taken off while the handler still needs it: take it out of former="
-                " or former_dedicated=, or give the handler another one."
+                " or former_dedicated=, or give the handler another one. [former-name]"
             )
         for other in self.declared:
             if other.finalizer == use.finalizer and use.meets(other):
@@ -180,7 +180,7 @@ class Uses:
                     f'The finalizer "{use.finalizer}" of {use.selector} already waits for the'
                     f" cleanup {other.handler_id}, so it cannot wait for {use.handler_id} too: one"
                     " would take it off while the other is still to be done. Give each cleanup a"
-                    " finalizer of its own."
+                    " finalizer of its own. [shared-finalizer]"
                 )
         self.declared.append(use)
         self._known.clear()

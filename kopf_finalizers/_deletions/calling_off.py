@@ -39,7 +39,7 @@ def annotation_of(skip_cleanup: object) -> str | None:
     if "/" not in annotation:
         raise ConfigurationError(
             f"skip_cleanup={skip_cleanup!r} must be the name of an annotation, with a domain of the"
-            ' organisation, as in skip_cleanup="mycompany.com/skip-cleanup".'
+            ' organisation, as in skip_cleanup="mycompany.com/skip-cleanup". [skip-cleanup]'
         )
     return annotation
 
@@ -126,6 +126,7 @@ class CallingOff:
             deletion.logger.warning(
                 f"{self.annotation} names purposes of which this operator has no cleanup here:"
                 f" {', '.join(sorted(unknown))}. It has: {', '.join(sorted(known)) or 'none'}."
+                " [skip-unknown]"
             )
         return {name for name in names.values() if name is not None}, EVERY in purposes
 

@@ -300,7 +300,7 @@ class Deletions:
                 "CleanupSkipped",
                 f"The cleanup {hold.handlers or ' and '.join(sorted(deletion.others))} is skipped,"
                 f" as {self._calling_off.annotation} asks for, and {hold.finalizer} is released."
-                f" {hold.tried}{hold.leaves}",
+                f" {hold.tried}{hold.leaves} [skipped]",
             )
 
     def _tell_overdue(self, deletion: Deletion, hold: Hold) -> None:
@@ -313,7 +313,7 @@ class Deletions:
             "CleanupOverdue",
             f"The cleanup {hold.handlers} was not done within"
             f" {min(one.release_after or 0 for one in late):g} seconds of the deletion, and"
-            f" {hold.finalizer} {then}. {hold.tried}{left}",
+            f" {hold.finalizer} {then}. {hold.tried}{left} [overdue]",
         )
 
     def _warn(self, deletion: Deletion, reason: str, message: str) -> None:

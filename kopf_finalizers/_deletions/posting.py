@@ -32,7 +32,7 @@ def threshold_of(events: object) -> float | None:
     if not isinstance(events, int | float) or not 0 < events < math.inf:
         raise ConfigurationError(
             f"events={events!r} must be the seconds after which an event is posted about an object"
-            f" that hangs, as in events={THRESHOLD:g}, or True, which is that; or False."
+            f" that hangs, as in events={THRESHOLD:g}, or True, which is that; or False. [events]"
         )
     return float(events)
 

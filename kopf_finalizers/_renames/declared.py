@@ -54,11 +54,12 @@ class Former:
             raise ConfigurationError(
                 f"former_storage_prefix={prefix!r} must be the prefix of annotations"
                 f' as a string, as in former_storage_prefix="{KOPF_PREFIX}", or None.'
+                " [former-arguments]"
             )
         if self.former_is_shared and not (isinstance(prefix, str) or self.former):
             raise ConfigurationError(
                 "former_is_shared=True is about former names, and there are none: add"
-                f' former=["{KOPF_FINALIZER}"], or leave it out.'
+                f' former=["{KOPF_FINALIZER}"], or leave it out. [former-arguments]'
             )
 
     def dedicated_names(self, identity: OperatorIdentity) -> dict[str, tuple[str, ...]]:
@@ -79,7 +80,7 @@ class Former:
                     raise ConfigurationError(
                         f'The former name "{one}" of "{name}" belongs to another finalizer of this'
                         " operator too, so the release of one would take the other off: list each"
-                        " name once, and only names that are to be left."
+                        " name once, and only names that are to be left. [former-name]"
                     )
             known.update(names[name])
         return names
@@ -99,17 +100,20 @@ class Former:
                 f"former={list(names)} does not go with finalizer=None: an operator that only"
                 " watches would take these finalizers off every object, whosever they are. Leave"
                 ' former= out; its records move with former_storage_prefix="..." alone.'
+                " [former-arguments]"
             )
         if names and self.rollout == "recognise" and identity.owns(names[0]):
             raise ConfigurationError(
                 f'rollout="recognise" would put "{names[0]}", the first of former=, on new objects,'
                 ' and it is a dedicated name of this operator. To drop it, use rollout="switch".'
+                " [former-arguments]"
             )
         prefix = _checked_prefix(identity, names, self.former_storage_prefix, storages=storages)
         if self.rollout == "recognise" and not (names or prefix or self.former_dedicated):
             raise ConfigurationError(
                 'rollout="recognise" goes on with a former name, and there is none: add'
                 f' former=["{KOPF_FINALIZER}"], or the name that the operator had.'
+                " [former-arguments]"
             )
         if not names and prefix is None:
             return None
@@ -154,12 +158,13 @@ def _checked_names(name: str, former: Iterable[str], rollout: str) -> tuple[str,
     if rollout not in _ROLLOUTS:
         raise ConfigurationError(
             f'rollout="{rollout}" is not known: use "recognise" in the first release of a rename,'
-            ' "switch" in the second, and leave former= out in the third.'
+            ' "switch" in the second, and leave former= out in the third. [former-arguments]'
         )
     names = tuple(check_finalizer(one) for one in former)
     if name in names:
         raise ConfigurationError(
             f'The former name "{name}" is the new name too: list only names that are to be left.'
+            " [former-name]"
         )
     return names
 
@@ -170,7 +175,8 @@ def warn_of_new(dedicated: Iterable[str], known: Collection[str]) -> None:
         logger.warning(
             "The release before this one knows nothing of %s: after a rollback to it, objects"
             " that carry one of these hang when they are deleted. Give cleanups dedicated"
-            " finalizers when the rename is done, in a release without rollout=.",
+            " finalizers when the rename is done, in a release without rollout=."
+            " [rollback-unknown]",
             ", ".join(unknown),
         )
 
@@ -179,6 +185,7 @@ def _listed(what: str, names: object) -> tuple[str, ...]:
     if isinstance(names, str) or not isinstance(names, Iterable):
         raise ConfigurationError(
             f'{what}={names!r} must be a list of names, as in {what}=["{KOPF_FINALIZER}"].'
+            " [former-arguments]"
         )
     return tuple(names)
 
@@ -189,7 +196,7 @@ def _dedicated(former: object) -> dict[str, tuple[str, ...]]:
     if not isinstance(former, Mapping):
         raise ConfigurationError(
             f"former_dedicated={former!r} must have for each purpose the names that it had, as in"
-            ' former_dedicated={"backups": ["mycompany.com/old-backups"]}.'
+            ' former_dedicated={"backups": ["mycompany.com/old-backups"]}. [former-arguments]'
         )
     return {key: _listed(f"former_dedicated[{key!r}]", those) for key, those in former.items()}
 
@@ -214,7 +221,7 @@ def _checked_prefix(
                 "former=%s tells nothing about where this operator kept its records, so they are"
                 " expected under %s. If they are elsewhere, its handlers will be called again for"
                 " existing objects: add former_storage_prefix= (Kopf's default is %s), or"
-                " former_storage_prefix=None if they do not move.",
+                " former_storage_prefix=None if they do not move. [former-storage]",
                 list(former),
                 identity.storage_prefix,
                 KOPF_PREFIX,
@@ -226,6 +233,7 @@ def _checked_prefix(
         raise ConfigurationError(
             f'former_storage_prefix="{prefix}" goes with storages that this library sets: leave'
             " storages=False out, or this prefix where the operator keeps its own storages."
+            " [former-arguments]"
         )
     try:
         check_finalizer(f"{prefix}/name")
@@ -242,4 +250,5 @@ def _checked_prefix(
     raise ConfigurationError(
         f'former_storage_prefix="{prefix}" {refused}. Look at the annotations of an object, as in'
         f' "{KOPF_PREFIX}/last-handled-configuration", and give what stands before the slash.'
+        " [former-arguments]"
     )

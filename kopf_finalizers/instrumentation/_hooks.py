@@ -175,7 +175,7 @@ def add_hook(hook: CleanupHook) -> None:
         raise ConfigurationError(
             f"The hook {hook!r} must be a plain function with one argument, as in"
             " def hook(details): ... It is called in the operator's event loop, which does not wait"
-            " for it: one that has to wait starts a task of its own."
+            " for it: one that has to wait starts a task of its own. [hook-form]"
         )
     if hook not in _hooks:
         _hooks = (*_hooks, hook)
@@ -214,7 +214,8 @@ def tell(details: CleanupDetails) -> None:
                 _failed.append(hook)
                 logger.exception(
                     "The hook %r of kopf_finalizers.instrumentation has failed at %r. The operator"
-                    " goes on, and calls it again; further errors of it are not logged.",
+                    " goes on, and calls it again; further errors of it are not logged."
+                    " [hook-failed]",
                     hook,
                     details,
                 )

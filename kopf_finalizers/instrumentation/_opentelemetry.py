@@ -93,5 +93,5 @@ def _api() -> Any:
     except ImportError as error:
         raise ConfigurationError(
             "The metrics for OpenTelemetry need opentelemetry-api, and it is not installed:"
-            " pip install 'kopf-finalizers[opentelemetry]'."
+            " pip install 'kopf-finalizers[opentelemetry]'. [missing-extra]"
         ) from error

@@ -140,5 +140,5 @@ def _client() -> Any:
     except ImportError as error:
         raise ConfigurationError(
             "The series for Prometheus need prometheus-client, and it is not installed:"
-            " pip install 'kopf-finalizers[prometheus]'."
+            " pip install 'kopf-finalizers[prometheus]'. [missing-extra]"
         ) from error

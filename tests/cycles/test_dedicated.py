@@ -202,7 +202,7 @@ def test_cleanup_that_is_given_up_lets_go_with_a_warning(
     (warning,) = [m for m in messages(caplog) if "given up" in m]
     assert warning.startswith("The cleanup h is given up and has not succeeded:")
     assert reason in warning
-    assert warning.endswith(f"{BACKUPS} no longer waits for it.")
+    assert warning.endswith(f"{BACKUPS} no longer waits for it. [given-up]")
 
 
 def test_cleanup_that_succeeds_does_not_warn(caplog: pytest.LogCaptureFixture) -> None:

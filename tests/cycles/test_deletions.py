@@ -309,7 +309,7 @@ def test_a_skipped_cleanup_is_not_called_and_its_finalizer_goes(
     assert reason == "CleanupSkipped"
     assert message == (
         f"The cleanup backups is skipped, as {SKIP} asks for, and {BACKUPS} is released."
-        " It was not tried. Left behind: the backups."
+        " It was not tried. Left behind: the backups. [skipped]"
     )
 
 
@@ -401,7 +401,7 @@ def test_an_overdue_cleanup_is_called_no_more_and_its_finalizer_goes(
     assert reason == "CleanupOverdue"
     assert message == (
         f"The cleanup backups was not done within 3600 seconds of the deletion, and {BACKUPS} is"
-        " released. It was not tried. Left behind: files."
+        " released. It was not tried. Left behind: files. [overdue]"
     )
 
 

@@ -236,7 +236,7 @@ class TestCallables:
         thing = SharedObject()
         with pytest.raises(ConfigurationError, match=f"^{name}= must be a function") as caught:
             change(ensure_finalizer, thing, "apply or patch", **{name: given})
-        assert str(caught.value).endswith(f"of type {type(given).__name__}.")
+        assert str(caught.value).endswith(f"of type {type(given).__name__}. [client-arguments]")
         assert thing.sent == []
 
     def test_callable_that_is_empty(self) -> None:

@@ -278,18 +278,20 @@ def test_every_value_that_will_not_do_is_reported_at_once() -> None:
     with pytest.raises(ConfigurationError) as refusal:
         OperatorIdentity.checked(domain="MyCompany.com", operator=7)
     assert str(refusal.value).startswith('The domain "MyCompany.com" has a character')
-    assert str(refusal.value).endswith("The operator name must be a string, not int (7).")
+    assert str(refusal.value).endswith(
+        "The operator name must be a string, not int (7). [not-a-string]"
+    )
     assert refusal.value.__suppress_context__
 
 
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({}, "domain= is missing. operator= is missing."),
-        ({"domain": "mycompany.com"}, "operator= is missing."),
+        ({}, "domain= is missing. [identity] operator= is missing. [identity]"),
+        ({"domain": "mycompany.com"}, "operator= is missing. [identity]"),
         (
             {"domain": "mycompany.com", "operator": "db", "purpose": "x"},
-            "purpose= is not known: an identity is a domain and an operator.",
+            "purpose= is not known: an identity is a domain and an operator. [identity]",
         ),
     ],
 )
@@ -560,6 +562,6 @@ def test_advice_is_a_name_that_would_do(check: Check, value: str) -> None:
     except ConfigurationError as refusal:
         _, use, advice = str(refusal).rpartition(' Use "')
         if use:
-            name = advice.removesuffix('".')
+            name = advice.partition('".')[0]
             assert name != value
             assert check(name) == name

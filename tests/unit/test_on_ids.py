@@ -307,7 +307,7 @@ def test_id_that_no_annotation_can_have_is_refused(
     with pytest.raises(ConfigurationError) as refusal:
         declare(on, kind, id=unfit, **finalizer)
     assert f'after the handler id "{unfit}' in str(refusal.value)
-    assert str(refusal.value).endswith(f'Give it another one: id="{better}".')
+    assert str(refusal.value).endswith(f'Give it another one: id="{better}". [handler-id]')
     declare(on, kind, id=better, **finalizer)
 
 
@@ -334,7 +334,9 @@ def test_function_whose_name_will_not_do_is_refused_by_it() -> None:
 def test_field_that_makes_the_id_unfit_is_refused_without_advice() -> None:
     """No other id would help there."""
     on = finalizers_in(kopf.OperatorRegistry()).on
-    with pytest.raises(ConfigurationError, match=r'id "x/spec\.size_".*never again\.$'):
+    with pytest.raises(
+        ConfigurationError, match=r'id "x/spec\.size_".*never again\. \[handler-id\]$'
+    ):
         on.field("things", field="spec.size_", id="x")(fn)
 
 
@@ -368,7 +370,7 @@ def test_id_of_a_kopf_handler_that_will_not_do_is_warned_of_once(
     for _ in range(2):
         cycle(registry, settings, THING)
     assert [word.split('"')[1] for word in warnings_of(caplog)] == ["_one", "_two"]
-    assert warnings_of(caplog)[1].endswith('Give it another one: id="two".')
+    assert warnings_of(caplog)[1].endswith('Give it another one: id="two". [handler-id]')
 
 
 @pytest.mark.parametrize(
