@@ -172,6 +172,8 @@ def _paragraphs(report: Report, now: datetime) -> str:
         domain = holder.name.partition("/")[0] if "/" in holder.name else "nobody, by its name"
         text += f"  owner: {holder.owner or f'not known; whom to ask: {domain}'}\n"
         text += "".join(f"  waits for: {one}\n" for one in holder.waits_for)
+        text += "".join(f"  is for: {one}\n" for one in holder.purposes)
+        text += "".join(f"  stays behind without it: {one}\n" for one in holder.leaves)
     for prefix in dict.fromkeys(one.prefix for one in report.records):
         records = [one for one in report.records if one.prefix == prefix]
         text += f"\nWhat Kopf has noted under {prefix}:\n" + _table_of(records, now)

@@ -253,8 +253,9 @@ def _undone(
         return [f"No handler of {operator.name} serves it on {resource.name}: nothing is undone."]
     lines = dict.fromkeys([f"On {resource.name} nobody waits any more for:"])
     for one in waiting:
+        what = f" ({one.purpose})" if one.purpose else ""
         behind = f"; what stays behind: {one.leaves}" if one.leaves else ""
-        lines[f"  {one.waits_for}{behind}"] = None
+        lines[f"  {one.waits_for}{what}{behind}"] = None
     return list(lines)
 
 

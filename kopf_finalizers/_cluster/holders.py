@@ -172,12 +172,16 @@ class Holder:
         whose: Whose it is to the operator that was asked about; None without one.
         owner: Its owner in words; empty where nothing is known.
         waits_for: What it waits for; empty where that is not known.
+        purposes: What its handlers are for, where they say so.
+        leaves: What stays behind when it is released by hand, where they say so.
     """
 
     name: str
     whose: Whose | None
     owner: str
     waits_for: tuple[str, ...]
+    purposes: tuple[str, ...] = ()
+    leaves: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -213,6 +217,8 @@ class Report:
                     "whose": one.whose and str(one.whose),
                     "owner": one.owner or None,
                     "waitsFor": list(one.waits_for),
+                    "purposes": list(one.purposes),
+                    "leaves": list(one.leaves),
                 }
                 for one in self.holders
             ],
@@ -251,10 +257,17 @@ def report_of(
                 name=name,
                 whose=whose if operator else None,
                 owner=owner_of(name, prefixes, operator, whose),
-                waits_for=tuple(dict.fromkeys(one.waits_for for one in waiting)),
+                waits_for=_each(one.waits_for for one in waiting),
+                purposes=_each(one.purpose for one in waiting),
+                leaves=_each(one.leaves for one in waiting),
             )
         )
     return Report(resource, metadata, tuple(holders), tuple(records_of(metadata)))
+
+
+def _each(words: Iterable[str]) -> tuple[str, ...]:
+    """What was said, and once."""
+    return tuple(dict.fromkeys(one for one in words if one))
 
 
 def full_name(metadata: Metadata) -> str:

@@ -29,7 +29,7 @@ def operator_of(finalizers: Finalizers, served: Served | None) -> Operator:
 
     own, dedicated, by_hand = _uses_of(finalizers)
     for selector, handler_id, entry in selected_entries(own, dedicated, by_hand):
-        waiting = Waiting(handler_id, entry.waits_for, entry.leaves or "")
+        waiting = Waiting(handler_id, entry.waits_for, entry.leaves or "", entry.purpose or "")
         for key in keys_of(selected_by(selector.args, dict(selector.options), resources)):
             found.setdefault(key, {}).setdefault(entry.name, []).append(waiting)
     for handler in handlers_of(_registry_of(finalizers)):

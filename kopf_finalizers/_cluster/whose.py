@@ -52,11 +52,13 @@ class Waiting:
         handler: Its id, as in Kopf's logs and records.
         waits_for: What must happen before the finalizer goes.
         leaves: What stays behind when it is released by hand, if the operator says so.
+        purpose: What the handler is for, by its docstring.
     """
 
     handler: str
     waits_for: str
     leaves: str = ""
+    purpose: str = ""
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,8 @@ finalizers = kopf_finalizers.configure("mycompany.com", "db-operator")
 finalizers.declare("snapshots", "things.v1.example.com", waits_for="the snapshot to end")
 
 @finalizers.on.delete("example.com", "v1", "things", finalizer="backups", leaves="the backups")
-def drop_backups(**_): ...
+def drop_backups(**_):
+    "Drops the backups."
 
 @kopf.on.daemon("example.com", "v1", "things")
 def watch(**_): ...
@@ -333,6 +334,8 @@ def test_the_names_of_an_operator_are_told_apart(
         f"{OURS}\n  owner: {OURS}, which was asked about\n"
         "  waits for: drop_backups to succeed, or to be given up\n"
         "  waits for: the daemon watch to stop\n"
+        "  is for: Drops the backups.\n"
+        "  stays behind without it: the backups\n"
     ) in text
     assert f"{dropped}\n  owner: {OURS}, but no handler of this release serves it here\n" in text
     assert f"{OURS}.snapshots\n  owner: {OURS}, which was asked about\n" in text

@@ -30,7 +30,8 @@ import kopf_finalizers
 finalizers = kopf_finalizers.configure("mycompany.com", "db-operator")
 
 @finalizers.on.delete("example.com", "v1", "things", finalizer="backups", leaves="the backups")
-def drop_backups(**_): ...
+def drop_backups(**_):
+    "Drops the backups."
 
 @finalizers.on.daemon("example.com", "v1", "things")
 def watch(**_): ...
@@ -393,7 +394,10 @@ def test_what_stays_undone_is_said_in_the_operators_words(
     def said(name: str) -> str:
         return run("release", name, *arguments, on=server).stderr
 
-    backups = "  drop_backups to succeed, or to be given up; what stays behind: the backups\n"
+    backups = (
+        "  drop_backups to succeed, or to be given up (Drops the backups.);"
+        " what stays behind: the backups\n"
+    )
     heading = "On things.example.com nobody waits any more for:\n"
     assert heading + backups in said(BACKUPS)
     assert "watch" not in said(BACKUPS)
