@@ -163,6 +163,8 @@ def _still_needed(
         if _taken_by_others(life, cleanup.finalizer, version):
             continue
         matches = cleanup.matches(body)
+        if not cleanup.purpose and cleanup.filter:
+            continue  # guarded as in Kopf, which may have decided on the object as it was before
         if matches or (matches is None and name != MAIN and cleanup.filter != "change"):
             yield f"the cleanup {cleanup.id} has not ended"
 
@@ -209,6 +211,8 @@ def left_undone(life: Life, operator: Described) -> Iterator[str]:
     for cleanup in operator.of("delete"):
         if cleanup.matches(last) is not True or life.ended(cleanup, 10**12):
             continue
+        if not cleanup.purpose and cleanup.filter:
+            continue  # as above
         if any(note["handler"] == cleanup.id and note["what"] != "called" for note in life.notes):
             continue
         if not {MAIN, cleanup.finalizer} <= {*guarded}:
