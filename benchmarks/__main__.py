@@ -18,7 +18,18 @@ from typing import Any
 
 from tests.support.servers import KubeApiServer, client_of
 
-from . import building, busy, contention, flapping, lifecycle, pages, pictures, sizes, watching
+from . import (
+    building,
+    busy,
+    contention,
+    flapping,
+    lifecycle,
+    operations,
+    pages,
+    pictures,
+    sizes,
+    watching,
+)
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -38,6 +49,14 @@ def main() -> None:
         default=[100, 1000, 4000],
         help="numbers of objects in the benchmark of sizes",
     )
+    parser.add_argument(
+        "--clusters",
+        type=int,
+        nargs="+",
+        default=[20_000, 60_000],
+        help="numbers of objects in the benchmark of the commands for a cluster",
+    )
+    parser.add_argument("--stuck", type=int, default=2000, help="objects to release there")
     parser.add_argument("--seconds", type=float, default=5, help="to watch a finalizer flap")
     parser.add_argument(
         "--only", nargs="+", choices=PARTS, default=[*PARTS], help="measure these, keep the others"
@@ -101,6 +120,12 @@ PARTS: dict[str, tuple[Callable[[Any], dict[str, Any]], Callable[[KubeApiServer,
     "import": (
         lambda _: {},
         lambda _, options: building.measure_import(repeat=options.repeat),
+    ),
+    "operations": (
+        lambda options: {"clusters": ", ".join(f"{size:,}" for size in options.clusters)},
+        lambda server, options: operations.measure(
+            server, sizes=options.clusters, stuck=options.stuck, repeat=min(options.repeat, 3)
+        ),
     ),
     "flapping": (
         lambda _: {},

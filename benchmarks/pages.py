@@ -12,6 +12,8 @@ def tables_of(results: dict[str, Any]) -> dict[str, str]:
     }
     tables["lifecycle"] = table(results["lifecycle"]["comparisons"])
     tables["sizes"] = table(results.get("sizes", []))
+    for name in ("looking", "releasing"):
+        tables[name] = table(results.get("operations", {}).get(name, []))
     tables["import"] = table([{"": "kopf_finalizers", **results["import"]}])
     tables["how"] = "; ".join(f"{what}: {value}" for what, value in results["how"].items()) + "."
     return tables

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from ._finalizers import Finalizers
     from ._inventory import InventoryEntry
     from ._names import FinalizerName, OperatorIdentity, OperatorName, OrganisationDomain, Purpose
-    from ._patches import add_finalizer, has_finalizer, json_patch, merge_patch, remove_finalizer
+    from ._patches import add_finalizer, remove_finalizer
+    from ._plain_patches import has_finalizer, json_patch, merge_patch
 
     __version__: str
 
@@ -70,9 +71,9 @@ _PLACES = {
     "apply_configuration": "_clients.ensure",
     "configure": "_configure",
     "ensure_finalizer": "_clients.ensure",
-    "has_finalizer": "_patches",
-    "json_patch": "_patches",
-    "merge_patch": "_patches",
+    "has_finalizer": "_plain_patches",
+    "json_patch": "_plain_patches",
+    "merge_patch": "_plain_patches",
     "release_finalizer": "_clients.ensure",
     "remove_finalizer": "_patches",
 }

@@ -13,7 +13,7 @@ from typing import Any
 
 from .._bodies import finalizers_of
 from .._errors import ConfigurationError
-from .._patches import json_patch
+from .._plain_patches import json_patch
 from .calls import Steps, names_causes, returned, words_of
 
 _Body = Mapping[str, Any]

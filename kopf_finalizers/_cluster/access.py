@@ -10,8 +10,10 @@ connection pool as they are.
 import contextlib
 import json
 import logging
+import math
 import os
 import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +35,7 @@ _IMPERSONATION = {
     "as-groups": "Impersonate-Group",
 }
 
+_FRESH = 5
 CONNECTIONS = 16
 """How many requests may be under way at once."""
 
@@ -60,20 +63,30 @@ class RefusedError(ClusterError):
         super().__init__(f"{doing}: {status} {self.reason}: {self.words}")
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Session:
     """What one login has brought."""
 
     configuration: Any
     pool: Any
+    patience: Mapping[str, Any]
     headers: Sequence[tuple[str, str]]
     namespace: str
     context: str
 
+    _authorization: tuple[float, dict[str, str]] = (-math.inf, {})
+
     def authorization(self) -> dict[str, str]:
-        """Asked for each request: tokens are renewed when their time is up."""
-        found = self.configuration.auth_settings().values()
-        return {one["key"]: one["value"] for one in found if one.get("value")}
+        """What says who asks: the client renews a token whose time is up when it is asked for it.
+
+        That looks at all of the environment, so it is asked every few seconds, not each time.
+        """
+        since, known = self._authorization
+        if time.monotonic() - since > _FRESH:
+            found = self.configuration.auth_settings().values()
+            known = {one["key"]: one["value"] for one in found if one.get("value")}
+            self._authorization = time.monotonic(), known
+        return known
 
 
 class Cluster:
@@ -172,21 +185,17 @@ class Cluster:
 
         given = {key: value for key, value in (query or {}).items() if value not in (None, "")}
         url = session.configuration.host + path + (f"?{urlencode(given)}" if given else "")
-        headers = urllib3.HTTPHeaderDict({"Accept": accept, **session.authorization()})
-        for header, value in session.headers:
-            headers.add(header, value)
+        headers: Any = {"Accept": accept, **session.authorization()}
+        if session.headers:
+            headers = urllib3.HTTPHeaderDict(headers)
+            for header, value in session.headers:
+                headers.add(header, value)
         content = None
         if body is not None:
             content, headers["Content-Type"] = json.dumps(body).encode(), content_type
-        # Safe for each method: what is repeated is a read, a deletion of one uid, or a JSON Patch
-        # whose tests fail where it was done before.
-        retries = urllib3.Retry(
-            total=5, redirect=0, allowed_methods=None, backoff_factor=0.2, raise_on_status=False
-        )
-        timeout = urllib3.Timeout(connect=10, read=120)
         try:
-            response = session.pool.request(
-                method, url, headers=headers, body=content, retries=retries, timeout=timeout
+            response = session.pool.urlopen(
+                method, url, headers=headers, body=content, **session.patience
             )
         except urllib3.exceptions.MaxRetryError as error:
             where = session.configuration.host
@@ -222,7 +231,14 @@ def _logged_in(kubeconfig: str | None, context: str | None) -> _Session:
     # What it would say of each attempt is said once, when there is none left.
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
     pool = RESTClientObject(configuration).pool_manager
-    return _Session(configuration, pool, headers, namespace, name)
+    # Safe for each method: what is repeated is a read, a deletion of one uid, or a JSON Patch whose
+    # tests fail where it was done before.
+    retries = urllib3.Retry(
+        total=5, redirect=0, allowed_methods=None, backoff_factor=0.2, raise_on_status=False
+    )
+    timeout = urllib3.Timeout(connect=10, read=120)
+    patience = {"retries": retries, "timeout": timeout}
+    return _Session(configuration, pool, patience, headers, namespace, name)
 
 
 def _identified(

@@ -280,7 +280,7 @@ def test_an_answer_that_breaks_off_is_an_error(home: Path, monkeypatch: pytest.M
         def broken(*_: Any, **__: Any) -> None:
             raise urllib3.exceptions.DecodeError("broken")
 
-        monkeypatch.setattr(urllib3.PoolManager, "request", broken)
+        monkeypatch.setattr(urllib3.PoolManager, "urlopen", broken)
         with pytest.raises(ClusterError, match="GET /a: broken"):
             cluster.get("/a")
 
