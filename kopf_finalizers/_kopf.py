@@ -50,6 +50,14 @@ def cleanup_ids(registry: kopf.OperatorRegistry, resource: kopf.Resource) -> fro
     return frozenset(handler.id for handler in handlers if handler.reason == "delete")
 
 
+def runs_daemons(registry: kopf.OperatorRegistry, resource: kopf.Resource) -> bool:
+    """Whether the objects of a resource may have daemons or timers.
+
+    There is no public way to ask which handlers there are.
+    """
+    return bool(registry._spawning.has_handlers(resource))  # noqa: SLF001
+
+
 def is_kopfs_release(fn: kopf.PatchFn) -> bool:
     """Whether Kopf takes its own finalizer off with this function of a patch.
 

@@ -20,6 +20,7 @@ they have not ended; and it is too late where Kopf's own finalizer is not there,
 
 import weakref
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any, Literal, TypeAlias, cast
 
 import kopf
@@ -66,6 +67,8 @@ class Cycle:
         self.postponed = False
         # A finalizer goes from an object being deleted.
         self._releases = False
+        # Kopf would forget what cleanups have done while a daemon still stops, and call them again.
+        self.keeps_progress = False
         # What stays until its cleanups have ended: its names, and which are to be called.
         self._waiting = dict[tuple[str, ...], set[str]]()
 
@@ -127,7 +130,7 @@ def decide(wanted: Wanted, seen: Seen, cycle: Cycle, patch: kopf.Patch, own: str
         there = tuple(name for name in there if RemoveFinalizer(name) not in patch.fns)
         if not there:
             return  # nothing is added any more, so nobody need be asked
-    waiting = _cleanups(wanted, seen)
+    waiting = cleanups(wanted, seen)
     match seen.is_being_deleted, _found(finalizer, there), _is_wanted(wanted, seen, waiting, own):
         case False, "none", "yes":
             patch.fns.append(finalizer.addition(seen.body))
@@ -148,6 +151,7 @@ def decide(wanted: Wanted, seen: Seen, cycle: Cycle, patch: kopf.Patch, own: str
             _warn_of_missed(finalizer.name, waiting, seen, cycle, own)
             cycle.release(patch, *map(RemoveFinalizer, there))
         case True, _, "no":
+            _warn_of_begun(wanted, seen, cycle)
             cycle.release(patch, *_removals(there, wanted, seen, own))
 
 
@@ -170,12 +174,12 @@ def _removals(there: tuple[str, ...], wanted: Wanted, seen: Seen, own: str) -> l
 
     def is_wanted(body: Mapping[str, Any]) -> bool:
         fresh = seen.again(body)
-        return _is_wanted(wanted, fresh, _cleanups(wanted, fresh), own) == "yes"
+        return _is_wanted(wanted, fresh, cleanups(wanted, fresh), own) == "yes"
 
     return [RemoveUnwanted(name, is_wanted=is_wanted) for name in there]
 
 
-def _cleanups(wanted: Wanted, seen: Seen) -> dict[str, Answer]:
+def cleanups(wanted: Wanted, seen: Seen) -> dict[str, Answer]:
     """The cleanups that an object being deleted waits for, and whether it is known to match."""
     if not seen.is_being_deleted:
         return {}
@@ -184,14 +188,14 @@ def _cleanups(wanted: Wanted, seen: Seen) -> dict[str, Answer]:
         for use in wanted.uses
         if use.is_cleanup and (answer := use.filters.hold(seen)) is not False
     }
-    return {one: matching[one] for one in matching if not is_finished(_record(one, seen))}
+    return {one: matching[one] for one in matching if not is_finished(record_of(one, seen))}
 
 
 def _warn_of_missed(
     name: str, waiting: Mapping[str, Answer], seen: Seen, cycle: Cycle, own: str
 ) -> None:
     # What Kopf has not even begun, it may not have had to call.
-    missed = [one for one in waiting if waiting[one] or _record(one, seen)]
+    missed = [one for one in waiting if waiting[one] or record_of(one, seen)]
     if missed:
         cycle.logger.warning(
             f"Releasing {name} though its cleanup has not succeeded: {', '.join(sorted(missed))}."
@@ -200,7 +204,49 @@ def _warn_of_missed(
         )
 
 
-def _record(handler_id: str, seen: Seen) -> kopf.ProgressRecord | None:
+def give_up(
+    wanted: Wanted, seen: Seen, patch: kopf.Patch, logger: kopf.Logger
+) -> dict[str, kopf.ProgressRecord]:
+    """Have the cleanups of a finalizer ended that somebody has taken off, and no others.
+
+    It is stored, so that it holds after a restart, too.
+    """
+    ended = dict[str, kopf.ProgressRecord]()
+    now = datetime.now(UTC).isoformat(timespec="microseconds")
+    for handler_id in cleanups(wanted, seen):
+        known = record_of(handler_id, seen) or {}
+        told: Any = {
+            "started": known.get("started") or now,
+            "stopped": now,
+            "purpose": "delete",
+            "retries": known.get("retries") or 0,
+            "success": False,
+            "failure": True,
+            "message": "its finalizer was taken off",
+        }
+        ended[handler_id] = told
+        key = cast("kopf.HandlerId", handler_id)
+        seen.progress.store(key=key, record=told, body=seen.body, patch=patch)
+    if ended:
+        logger.warning(
+            f"{wanted.finalizer.name} was taken off by somebody else while the object is being"
+            f" deleted, so its cleanup is given up: {', '.join(sorted(ended))}. Others go on."
+        )
+    return ended
+
+
+def _warn_of_begun(wanted: Wanted, seen: Seen, cycle: Cycle) -> None:
+    records = {use.handler_id: record_of(use.handler_id, seen) for use in wanted.uses}
+    begun = [one for one, record in records.items() if record and not is_finished(record)]
+    if begun:
+        cycle.logger.warning(
+            f"Releasing {wanted.finalizer.name} though its cleanup has begun, and has not"
+            f" succeeded: {', '.join(sorted(begun))}. Its filters do not match the object any more,"
+            " so Kopf will not call it again."
+        )
+
+
+def record_of(handler_id: str, seen: Seen) -> kopf.ProgressRecord | None:
     """What is stored of a cleanup, by this process or by one before it."""
     record = answered(seen.progress.fetch(key=cast("kopf.HandlerId", handler_id), body=seen.body))
     # A function that handles creations too has the same id for both.

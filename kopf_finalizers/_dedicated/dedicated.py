@@ -21,12 +21,13 @@ import kopf
 from .._changes import Finalizer, has_effect, wake_up
 from .._deletions.deletions import Deletions, Sighting
 from .._errors import ConfigurationError
+from .._kopf import runs_daemons
 from .._moves import Moves
 from .._recognised import unhidden
 from .._resources import HandledResources, Selector, ask_of_events
 from .._settings import Unchanged, logger
 from ..instrumentation._hooks import listen
-from .cycle import Cycle, decide
+from .cycle import Cycle, decide, give_up
 from .filters import Seen
 from .leftovers import look_through
 from .progress import ObservedProgress, is_observed_by, own_of
@@ -221,6 +222,11 @@ class DedicatedFinalizers:
         if leftover:
             look_through(patch, body, wanted, kwargs["logger"])
         seen = Seen(kwargs, progress=progress, diffbase=persistence.diffbase_storage)
+        if written is not None and seen.is_being_deleted:
+            cycle.keeps_progress = runs_daemons(registry, kwargs["resource"])
+            for one in wanted:
+                if written.is_taken_off(one.finalizer, seen.finalizers):
+                    written.ended |= give_up(one, seen, patch, kwargs["logger"])
         for one in wanted:
             decide(one, seen, cycle, patch, unhidden(persistence.finalizer))
         if written is not None and leftover:

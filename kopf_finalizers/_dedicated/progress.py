@@ -124,9 +124,12 @@ class ObservedProgress(kopf.MultiProgressStorage):
             cycle.finish(key, record, patch)
 
     def purge(self, *, key: kopf.HandlerId, body: kopf.Body, patch: kopf.Patch) -> None:
-        """Forget how far a handler has come, unless others still hold its object."""
-        if self._streams.keep_progress:
-            record = self.observed.fetch(key=key, body=body)
+        """Forget how far a handler has come, unless others still hold its object, or daemons do."""
+        cycle = self._current()
+        if self._streams.keep_progress or (cycle is not None and cycle.keeps_progress):
+            written = self._written.of(body)
+            ended = None if written is None else written.ended.get(key)
+            record = ended or self.observed.fetch(key=key, body=body)
             if record is None or record.get("purpose") == "delete":
                 return
         self.observed.purge(key=key, body=body, patch=patch)

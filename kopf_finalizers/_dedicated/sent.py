@@ -19,7 +19,7 @@ until the object has gone, whatever becomes of their records.
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -27,7 +27,7 @@ from typing import Any, cast
 import kopf
 
 from .._bodies import edited, finalizers_of, is_being_deleted, metadata_of
-from .._changes import Change, RemoveFinalizer
+from .._changes import Change, Finalizer, RemoveFinalizer
 from .._kopf import RefusedError, is_kopfs_release, patch_object
 from .._recognised import unhidden
 from .cycle import Cycle, is_finished
@@ -54,6 +54,12 @@ class Written:
     logger: kopf.Logger
     ended: dict[str, kopf.ProgressRecord] = field(default_factory=dict)
     """The cleanups that have ended, by their ids."""
+
+    found: set[str] = field(default_factory=set)
+    """Finalizers that were on it while it was being deleted."""
+
+    sent_off: set[str] = field(default_factory=set)
+    """Those that were to go with what was sent."""
 
     lost: int = 0
     """How many cycles in a row have begun with what could not be sent."""
@@ -88,6 +94,11 @@ class Written:
             settings=self.settings,
             logger=self.logger,
         )
+
+    def is_taken_off(self, finalizer: Finalizer, present: Collection[str]) -> bool:
+        """Whether somebody else has taken a finalizer off while the object is being deleted."""
+        names = set(finalizer.names)
+        return not names.isdisjoint(self.found - self.sent_off) and names.isdisjoint(present)
 
     def rest(self) -> None:
         """Nothing is to be done later."""
@@ -161,6 +172,8 @@ class WrittenObjects:
             return None
         known.rest()
         known.body = _small(body)
+        if is_being_deleted(body):
+            known.found.update(finalizers_of(body))
         known.lost = known.lost + 1 if leftover else 0
         known.has_lost |= leftover
         known.conflicts = 0
@@ -193,6 +206,7 @@ class WrittenObjects:
                 settings, progress, cycle.resource, _small(body), cycle.logger
             )
         known.releases = tuple(_releases(patch, body, unhidden(settings.persistence.finalizer)))
+        known.sent_off.update(known.releases)
         self._look_later(known)
 
     def _look_later(self, known: Written) -> None:

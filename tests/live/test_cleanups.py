@@ -1,5 +1,6 @@
 """Cleanups and their finalizers, with operators at work on both API servers."""
 
+import asyncio
 import functools
 import threading
 from collections.abc import Callable
@@ -266,3 +267,82 @@ def test_an_object_deleted_while_the_operator_was_down_gets_its_cleanups(
             delete(api, resource)
             assert finalizers_now(api, resource) == [f"{MAIN}.backups", MAIN]
     assert sorted(what for what, _ in operator.calls) == ["backups", "delete"]
+
+
+def test_a_cleanup_that_is_released_by_hand_ends_and_no_other_does(
+    server: Server, api: Api, resource: Resource, seen: Watched, operator: Operator
+) -> None:
+    """The object goes when the others are done: nobody has to take a second finalizer off."""
+
+    @operator.on.delete(*operator.resource, finalizer="accounts", id="accounts")
+    def accounts(**_: Any) -> None:
+        operator.calls.append(("accounts", []))
+        raise kopf.TemporaryError("the cloud is gone for good", delay=0.1)
+
+    go = threading.Event()
+
+    @operator.on.delete(*operator.resource, finalizer="backups", id="backups")
+    def backups(**kwargs: Any) -> None:
+        operator.noting("backups")(**kwargs)
+        if not go.is_set():
+            raise kopf.TemporaryError("not yet", delay=0.1)
+
+    with running(operator.registry, server, resource):
+        create(api, resource)
+        wait_until(lambda: MAIN in (finalizers_now(api, resource) or []))
+        delete(api, resource)
+        wait_until(lambda: operator.called("accounts") and operator.called("backups"))
+        release_by_hand(api, resource, f"{MAIN}.accounts")
+        wait_until(lambda: f"{MAIN}.accounts" not in (finalizers_now(api, resource) or []))
+        go.set()
+        seen.wait_for("DELETED", "one", timeout=10)
+
+
+def release_by_hand(api: Api, resource: Resource, name: str) -> None:
+    """What the documented command does, as often as it takes."""
+
+    def released() -> bool:
+        listed = finalizers_now(api, resource) or []
+        if name not in listed:
+            return True
+        path = f"/metadata/finalizers/{listed.index(name)}"
+        patch = [{"op": "test", "path": path, "value": name}, {"op": "remove", "path": path}]
+        return api.json_patch(resource.path_to("one"), patch).status_code == 200
+
+    wait_until(released)
+
+
+def has_status(seen: Watched, status: dict[str, int]) -> bool:
+    return seen.of("one")[-1][1].get("status") == status
+
+
+def test_a_cleanup_is_called_once_while_a_daemon_takes_its_time(
+    server: Server, api: Api, resource: Resource, seen: Watched, operator: Operator
+) -> None:
+    """Its finalizer leaves at once; the operator's own stays until the daemon has ended."""
+    begun, ended = threading.Event(), threading.Event()
+
+    @operator.on.daemon(*operator.resource, finalizer="replicas")
+    async def watch(stopped: kopf.DaemonStopped, **_: Any) -> None:
+        begun.set()
+        await stopped.wait()
+        while not ended.is_set():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+    operator.on.delete(*operator.resource, finalizer="backups")(operator.noting("backups"))
+    settings = kopf.OperatorSettings()
+    settings.background.cancellation_polling = 0.1
+    with running(operator.registry, server, resource, settings=settings):
+        create(api, resource)
+        wait_until(begun.is_set)
+        wait_until(lambda: MAIN in (finalizers_now(api, resource) or []))
+        delete(api, resource)
+        wait_until(functools.partial(has_now, api, resource, [MAIN]))
+        for number in range(5):
+            status = {"written": number}
+            path = resource.path_to("one", "status")
+            api.merge_patch(path, {"status": status}).raise_for_status()
+            wait_until(functools.partial(has_status, seen, status))
+        ended.set()
+        seen.wait_for("DELETED", "one", timeout=10)
+    assert operator.called("backups") == 1
