@@ -229,8 +229,8 @@ def give_up(
         seen.progress.store(key=key, record=told, body=seen.body, patch=patch)
     if ended:
         logger.warning(
-            f"{wanted.finalizer.name} was taken off by somebody else while the object is being"
-            f" deleted, so its cleanup is given up: {', '.join(sorted(ended))}. Others go on."
+            f"Somebody else has taken {wanted.finalizer.name} off, and the object is being deleted:"
+            f" its cleanup is given up, {', '.join(sorted(ended))}. Others go on. [taken-off]"
         )
     return ended
 
@@ -242,7 +242,7 @@ def _warn_of_begun(wanted: Wanted, seen: Seen, cycle: Cycle) -> None:
         cycle.logger.warning(
             f"Releasing {wanted.finalizer.name} though its cleanup has begun, and has not"
             f" succeeded: {', '.join(sorted(begun))}. Its filters do not match the object any more,"
-            " so Kopf will not call it again."
+            " so Kopf will not call it again. [no-longer-matching]"
         )
 
 

@@ -257,7 +257,7 @@ class WrittenObjects:
             waiting = ", ".join(known.releases) or "what is written on it"
             known.logger.warning(
                 f"The API server has refused a patch of this object, and {waiting} waits for it:"
-                f" {refusal}. It is tried again in {pause:g} seconds."
+                f" {refusal}. It is tried again in {pause:g} seconds. [refused]"
             )
 
     def _forget(self, known: Written) -> None:

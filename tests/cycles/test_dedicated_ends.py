@@ -47,8 +47,8 @@ def test_finalizer_that_is_taken_off_by_hand_ends_its_cleanup_and_no_other(
     assert operator.calls == ["backups", "buckets", "buckets"]
     assert outcome.finalizers() == []
     (warning,) = messages(caplog)
-    assert warning.startswith(f"{BACKUPS} was taken off by somebody else")
-    assert "its cleanup is given up: backups" in warning
+    assert warning.startswith(f"Somebody else has taken {BACKUPS} off")
+    assert "its cleanup is given up, backups" in warning
 
 
 def test_cleanup_that_was_ended_by_hand_is_ended_after_a_restart(
