@@ -48,6 +48,8 @@ def configure(
     rollout: Rollout = "switch",
     former_storage_prefix: str | LeftOut | None = LEFT_OUT,
     former_is_shared: bool = False,
+    events: float | bool = False,
+    skip_cleanup: str | None = None,
     settings: kopf.OperatorSettings | None = None,
 ) -> Finalizers: ...
 @overload
@@ -62,6 +64,8 @@ def configure(
     rollout: Rollout = "switch",
     former_storage_prefix: str | LeftOut | None = LEFT_OUT,
     former_is_shared: bool = False,
+    events: float | bool = False,
+    skip_cleanup: str | None = None,
     settings: kopf.OperatorSettings | None = None,
 ) -> Finalizers: ...
 def configure(

@@ -60,8 +60,8 @@ class Seen:
         diffbase: kopf.DiffBaseStorage,
     ) -> None:
         self.body: kopf.Body = kwargs["body"]
-        self.finalizers = finalizers_of(self.body)
-        self.is_being_deleted = is_being_deleted(self.body)
+        self.finalizers: list[str] = finalizers_of(self.body)
+        self.is_being_deleted: bool = is_being_deleted(self.body)
         self.progress = progress
         self._diffbase = diffbase
         self._kwargs = kwargs

@@ -27,13 +27,13 @@ PYTEST_DONT_REWRITE: so that a conftest.py may import from here as well.
 try:
     from ._refusals import ApiError
     from ._server import ApiServer, LoggedRequest, api_server
-except ModuleNotFoundError as error:
-    if error.name not in ("aiohttp", "jsonpatch", "pytest"):
+except ModuleNotFoundError as _error:
+    if _error.name not in ("aiohttp", "jsonpatch", "pytest"):
         raise
     raise ModuleNotFoundError(
-        f"kopf_finalizers.testing needs {error.name}. Install it with the extra for tests:"
+        f"kopf_finalizers.testing needs {_error.name}. Install it with the extra for tests:"
         " pip install 'kopf-finalizers[testing]'.",
-        name=error.name,
-    ) from error
+        name=_error.name,
+    ) from _error
 
 __all__ = ["ApiError", "ApiServer", "LoggedRequest", "api_server"]

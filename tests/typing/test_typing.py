@@ -1,6 +1,7 @@
 """What type checkers say to users: right usage is taken, and each wrong usage is an error."""
 
 import importlib.util
+import inspect
 import json
 import os
 import re
@@ -9,9 +10,11 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_overloads
 
 import pytest
+
+from kopf_finalizers import configure
 
 from ..support.documents import PAGES, ROOT, begins_a_file, code_of
 
@@ -192,3 +195,12 @@ def test_every_type_of_the_package_is_known(tmp_path: Path) -> None:
     found = json.loads(run(*command, "--outputjson", folder=tmp_path))["typeCompleteness"]
     assert [one["name"] for one in found["symbols"] if not one["isTypeKnown"]] == []
     assert found["completenessScore"] == 1
+
+
+def test_each_way_to_configure_takes_every_option() -> None:
+    """An option that is added to the function alone would be an error to a type checker."""
+    ways = {"domain", "operator", "finalizer", "name"}
+    options = inspect.signature(configure).parameters.keys() - ways
+    assert len(get_overloads(configure)) == 2
+    for overload in get_overloads(configure):
+        assert inspect.signature(overload).parameters.keys() - ways == options
