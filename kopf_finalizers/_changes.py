@@ -13,8 +13,8 @@ from typing import Any, cast
 import kopf
 
 from ._bodies import edited, finalizers_of
-from ._errors import ConfigurationError
 from ._kopf import body_of
+from ._whole_list import refuse_whole_list
 
 
 @dataclass(frozen=True, repr=False)
@@ -164,22 +164,6 @@ def _merge(target: dict[str, Any], patch: Mapping[str, Any]) -> None:
             _merge(target[key], value)
         else:
             target[key] = value
-
-
-def refuse_whole_list(patch: kopf.Patch) -> None:
-    """Refuse a patch that replaces the whole list of finalizers, everybody's.
-
-    Raises:
-        ConfigurationError: A handler has written `patch.metadata["finalizers"]`.
-    """
-    if "finalizers" in (patch.get("metadata") or {}):
-        raise ConfigurationError(
-            'A handler has written patch.metadata["finalizers"], which replaces the whole list and'
-            " takes everybody else's finalizers off. Remove that line and change one entry: with"
-            " finalizers.add(patch) or finalizers.remove(patch), or with"
-            " kopf_finalizers.add_finalizer(patch, name) or remove_finalizer(patch, name)."
-            " [whole-list]"
-        )
 
 
 def append(patch: kopf.Patch, change: Change) -> None:

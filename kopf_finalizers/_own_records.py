@@ -20,6 +20,7 @@ import kopf
 
 from ._bodies import is_being_deleted
 from ._paths import take
+from ._whole_list import hold_whole_list_back
 
 _Whose: TypeAlias = Literal["its own", "its name's", "another's"]
 
@@ -125,6 +126,12 @@ class OwnProgress(kopf.AnnotationsProgressStorage):
         """Forget how far a handler has come."""
         super().purge(key=key, body=body, patch=patch)
         self._owner.take_back(body, patch)
+
+    def touch(self, *, body: kopf.Body, patch: kopf.Patch, value: str | None) -> None:
+        """Change something on the object, or take that off right before a patch is sent."""
+        if value is None:
+            hold_whole_list_back(patch, body)
+        super().touch(body=body, patch=patch, value=value)
 
 
 class OwnDiffBase(kopf.AnnotationsDiffBaseStorage):

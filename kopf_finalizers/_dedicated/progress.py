@@ -27,6 +27,7 @@ from .._deletions.deletions import Deletions
 from .._errors import ConfigurationError
 from .._kopf import answered
 from .._recognised import unhidden
+from .._whole_list import hold_whole_list_back
 from .cycle import Cycle, is_finished
 from .leftovers import guard_kopfs_own
 from .sent import WrittenObjects, pure, remembered
@@ -136,6 +137,8 @@ class ObservedProgress(kopf.MultiProgressStorage):
 
     def touch(self, *, body: kopf.Body, patch: kopf.Patch, value: str | None) -> None:
         """Kopf removes its last touch right before it sends a patch: so it is what is sent."""
+        if value is None:
+            hold_whole_list_back(patch, body)
         self.observed.touch(body=body, patch=patch, value=value)
         if value is None:
             self._deletions.sending(body, patch)
