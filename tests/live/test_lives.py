@@ -7,17 +7,19 @@ import pytest
 from ..chaos.lives.world import Allowed, batch
 from ..support.servers import Server
 
-# What may happen here. `python -m tests.chaos.lives` lets everything happen.
-PEACE = Allowed(kills=False, refusals=False, losses=False, releases=False, versions=False)
-KILLS = Allowed(refusals=False, losses=False, releases=False, versions=False)
+LEFT_ALONE = Allowed(kills=False, refusals=False, losses=False, releases=False)
+
+# These seeds make operators with several cleanups; that of the last one has handlers of two
+# versions. What happens is said by the seed; when exactly it does, by the machine.
+BATCHES = {"left alone": ("p", LEFT_ALONE), "all": ("s", Allowed()), "versions": ("i", Allowed())}
 
 
-@pytest.mark.parametrize(("seed", "allowed"), [("a", PEACE), ("b", KILLS)], ids=["alone", "killed"])
+@pytest.mark.parametrize(("seed", "allowed"), BATCHES.values(), ids=BATCHES)
 def test_nothing_that_is_promised_is_broken_in_a_random_life(
     server: Server, tmp_path: Path, seed: str, allowed: Allowed
 ) -> None:
     """Whatever its handlers are, and whatever happens to its objects meanwhile."""
-    told = batch(server, tmp_path, seed, objects=8, allowed=allowed)
+    told = batch(server, tmp_path, seed, objects=6, allowed=allowed)
     assert not told.violations, str(told)
     assert all(life.is_gone for life in told.lives)
     assert any(life.notes for life in told.lives)

@@ -10,6 +10,8 @@ DOMAIN, OPERATOR = "mycompany.com", "db-operator"
 MAIN = f"{DOMAIN}/{OPERATOR}"
 STORED, OTHER_VERSION = "v1", "v1beta1"
 
+PURPOSES = ("backups", "dns", "users")
+
 # Which objects a handler is for. Two of these ask for what is not known from the object alone.
 FILTERS = ("", "", "", "label", "flag", "memo", "change")
 # How its function comes about: as it is written, or in a way in which several look alike.
@@ -75,7 +77,7 @@ class Described:
             options = {"version": version, "failures": failures, "made": made, **more}
             handlers.append(Handler(f"{kind}_{len(handlers)}", kind, **options))
 
-        for purpose in chance.sample(["backups", "dns", "users"], chance.randint(0, 3)):
+        for purpose in chance.sample(PURPOSES, chance.choice([0, 1, 1, 2, 2, 3])):
             filter_ = chance.choice(FILTERS)
             if chance.random() < 0.85:
                 is_given_up = chance.random() < 0.1

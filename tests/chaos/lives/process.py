@@ -1,5 +1,7 @@
 """The process of an operator that OPERATOR describes; it writes into NOTES what its handlers see.
 
+It makes the file AT_WORK when it sees the first object.
+
 A line is one write, so that nothing of it is lost or torn when the process is killed.
 """
 
@@ -7,6 +9,7 @@ import json
 import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import kopf
@@ -119,8 +122,10 @@ described = Described.from_json(os.environ["OPERATOR"])
 for version in sorted({handler.version for handler in described.handlers}):
 
     @kopf.on.event(GROUP, version, PLURAL, id=f"look-{version}")
-    def look(memo: Any, spec: Any, **_: Any) -> None:
+    def look(memo: Any, spec: Any, name: str, **_: Any) -> None:
         memo.ready = spec.get("ready")
+        if name == "first":
+            Path(os.environ["AT_WORK"]).touch()
 
 
 for one in described.handlers:

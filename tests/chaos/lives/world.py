@@ -102,6 +102,7 @@ class World:
         self.rules = dict[str, list[Fate]]()
         self.until = dict[str, tuple[float, int]]()
         self.is_over = threading.Event()
+        self.at_work = folder / "at work"
         self.lock = threading.Lock()
 
     def run(self) -> Told:
@@ -125,9 +126,11 @@ class World:
                 resource=self.resource,
                 OPERATOR=self.operator.as_json(),
                 NOTES=str(self.folder / "notes"),
+                AT_WORK=str(self.at_work),
                 SERVER=self.server.url,
                 **({"TOKEN": proxy.token} if proxy.token else {}),
             )
+            api.create(self.resource.path, self.resource.body("first")).raise_for_status()
             stack.enter_context(process)
             killer = threading.Thread(target=self._kill, args=(process,))
             killer.start()
@@ -148,6 +151,8 @@ class World:
 
     def _kill(self, process: OperatorProcess) -> None:
         chance = random.Random(f"{self.seed}/kills")
+        while not self.at_work.exists() and not self.is_over.wait(0.05):
+            pass
         # Not more often: a process that is killed whenever it has just begun gets nowhere.
         for _ in range(3 if self.allowed.kills else 0):
             if self.is_over.wait(chance.uniform(0.5, 3)):
@@ -188,6 +193,8 @@ class World:
         life = Life(name, created["metadata"]["uid"])
         with self.lock:
             self.lives[name] = life
+        if chance.random() < 0.8:  # the others may be gone before the operator is there
+            wait_until(self.at_work.exists, timeout=120, what="at work")
         for _ in range(chance.randint(1, 7)):
             self._step(api, life, chance)
             time.sleep(chance.choice([0, 0.01, 0.05, 0.2, 0.5]))
@@ -306,6 +313,7 @@ class World:
     # What is left, and what is said of it
 
     def _until_all_gone(self, api: Api, process: OperatorProcess) -> None:
+        api.delete(self.resource.path_to("first")).raise_for_status()
         for life in self.lives.values():
             self._rewrite(
                 api, life, "theirs go", lambda names: [n for n in names if n not in THEIRS]
@@ -314,7 +322,8 @@ class World:
             wait_until(lambda: not api.list(self.resource.path), timeout=90)
         except TimeoutError:
             for body in api.list(self.resource.path):
-                life = self.lives[body["metadata"]["name"]]
+                name = body["metadata"]["name"]
+                life = self.lives.get(name) or Life(name, body["metadata"]["uid"])
                 self.told.violations.append((life, f"it is stuck: {finalizers_of(body)}"))
 
     def _notes(self, life: Life) -> Iterator[dict[str, Any]]:
