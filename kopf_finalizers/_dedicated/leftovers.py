@@ -5,6 +5,7 @@ cycle, and that one calls no handler. So they are looked through on the body tha
 """
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -76,7 +77,16 @@ def takes_off(own: str, fn: kopf.PatchFn, body: kopf.Body) -> bool:
     return own not in finalizers_of(_tried(fn, body))
 
 
-def _tried(fn: kopf.PatchFn, body: kopf.Body) -> dict[str, Any]:
+def is_about(own: str, fn: kopf.PatchFn, body: kopf.Body) -> bool:
+    """Whether it is Kopf's addition or removal of its own finalizer: known by what it does."""
+    if takes_off(own, fn, body):
+        return True
+    others = [name for name in finalizers_of(body) if name != own]
+    bare = {**body, "metadata": {**body["metadata"], "finalizers": others}}
+    return not isinstance(fn, Change | RemoveKopfs) and own in finalizers_of(_tried(fn, bare))
+
+
+def _tried(fn: kopf.PatchFn, body: Mapping[str, Any]) -> dict[str, Any]:
     """What a function makes of a body: of a copy."""
     raw = copy.deepcopy(dict(body))
     fn(cast("kopf.RawBody", raw))

@@ -42,7 +42,7 @@ from .._kopf import (
 from .._recognised import RecognisedFinalizer, names_of, unhidden
 from .._resources import Selector, all_selectors, ask_of_events, selector_of
 from .filters import FILTERS, Answer, Filters, Seen
-from .leftovers import takes_off
+from .leftovers import is_about, takes_off
 
 
 @dataclass
@@ -225,12 +225,13 @@ class Streams:
     def _drop_leftover(self, patch: kopf.Patch, body: kopf.Body) -> None:
         """Look through what could not be sent: by which stream, is not known.
 
-        A removal of the finalizer is dropped: who is for it puts it there again. And Kopf calls no
-        handlers in a cycle that begins with something left over.
+        Kopf's removal or addition of the finalizer is dropped: who is for it puts it there again,
+        and of one that is hidden Kopf does not see that it is on the object already. And Kopf calls
+        no handlers in a cycle that begins with something left over.
         """
         if patch:
             assert self._settings is not None  # noqa: S101 - it is applied
-            patch.fns[:] = [fn for fn in patch.fns if not takes_off(self._own, fn, body)]
+            patch.fns[:] = [fn for fn in patch.fns if not is_about(self._own, fn, body)]
             if not has_effect(patch, body):
                 wake_up(self._settings, body, patch)
 

@@ -2,11 +2,13 @@
 
 import asyncio
 import copy
+import functools
 import logging
 from typing import Any
 
 import kopf
 import pytest
+from kopf._cogs.structs.finalizers import allow_deletion
 
 from kopf_finalizers import Finalizers, OperatorIdentity
 from kopf_finalizers._kopf import (
@@ -16,6 +18,8 @@ from kopf_finalizers._kopf import (
     refuse_if_kopf_compares_otherwise,
 )
 from kopf_finalizers._recognised import RecognisedFinalizer, names_of, unhidden
+
+from ..support.kopf_cycles import cycle
 
 NAME = "mycompany.com/db-operator"
 OLD, NEW = ("example.com", "v1beta1", "things"), ("example.com", "v1", "things")
@@ -115,3 +119,30 @@ async def _watched() -> bool:
 def test_streams_that_cannot_be_known() -> None:
     """Where no task is named as Kopf names its streams, each is taken to be there."""
     assert asyncio.run(_watched())
+
+
+@pytest.mark.parametrize("change", ["addition", "removal"])
+def test_what_one_stream_could_not_send_is_not_sent_by_another(
+    registry: kopf.OperatorRegistry, change: str
+) -> None:
+    """Kopf keeps it for both: where the finalizer is hidden, it would be put on a second time."""
+    finalizers = Finalizers(IDENTITY, registry=registry)
+    finalizers.on.delete(*OLD)(nothing)
+    finalizers.on.update(*NEW)(nothing)
+    settings = kopf.OperatorSettings()
+    finalizers.apply(settings)
+    body: dict[str, Any] = {
+        "metadata": {"name": "one", "uid": "1-2", "finalizers": ["other.org/f"]}, "spec": {},
+    }  # fmt: skip
+    cycle(registry, settings, body, resource=resource("v1"))
+    first = cycle(registry, settings, body, resource=resource("v1beta1"))
+    assert first.finalizers() == ["other.org/f", NAME]
+    fns = first.patch.fns
+    if change == "removal":
+        own = settings.persistence.finalizer
+        fns = [functools.partial(allow_deletion, finalizer=own)]
+    left = kopf.Patch(fns=fns)
+    # The request was done, and its answer lost.
+    again = cycle(registry, settings, first.after(), leftover=left, resource=resource("v1"))
+    assert again.finalizers() == ["other.org/f", NAME]
+    assert "touch-dummy" in str(again.after()["metadata"]["annotations"])

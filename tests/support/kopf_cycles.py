@@ -44,10 +44,11 @@ class Outcome:
     body: Body
     patch: kopf.Patch
     delays: list[float]
+    operations: list[Any]
 
     def after(self) -> Body:
         """The object when Kopf has sent the patch: the merge patch, and then the functions."""
-        return after(self.body, self.patch)
+        return cast("Body", jsonpatch.apply_patch(self.body, self.operations))
 
     def stored(self) -> Body:
         """The same as the server has it: with a new version, if anything has changed."""
@@ -69,6 +70,7 @@ def cycle(
     leftover: kopf.Patch | None = None,
     type: Any = "MODIFIED",  # noqa: A002 - Kopf's name
     listed: bool = False,
+    resource: kopf.Resource = RESOURCE,
 ) -> Outcome:
     """One event of one object, from Kopf's filters to the patch that it would send."""
     seen = kopf.Body(cast("kopf.RawBody", body))
@@ -85,7 +87,7 @@ def cycle(
             "indexers": OperatorIndexers(),
             "registry": registry,
             "settings": settings,
-            "resource": RESOURCE,
+            "resource": resource,
             "raw_event": event,
             "body": seen,
             "patch": patch,
@@ -101,10 +103,10 @@ def cycle(
         delays, _ = await process(**{key: arguments[key] for key in arguments if key in known})
         if patch and type != "DELETED":  # what Kopf does before it sends anything
             settings.persistence.progress_storage.touch(body=seen, patch=patch, value=None)
-        return delays
+        return list(delays), patch.as_json_patch(raw)
 
-    delays = asyncio.run(handle())
-    return Outcome(body, patch, list(delays))
+    delays, operations = asyncio.run(handle())
+    return Outcome(body, patch, delays, operations)
 
 
 class CycledOperator:
