@@ -13,20 +13,23 @@ Custom resources have several versions and structural schemas as a kube-apiserve
 what is built in there are namespaces, events, definitions of custom resources, pods, config maps,
 secrets, services, service accounts, claims of volumes, deployments, and ingresses (in two groups,
 with the same objects), as plain objects: their fields are kept as they come. Lists and watches may
-be selected by labels and fields, come in pages, and have no more than metadata.
+be selected by labels and fields, come in pages, and have no more than metadata. kubectl can look at
+objects, apply, patch and delete them.
 
 What it does not have: conversion between versions by webhooks, the rarer words of schemas (`anyOf`,
 `oneOf`, `allOf`, `not`, most formats), the subresource `scale`, tables, strategic merge patches,
-admission webhooks, controllers (no garbage collection, no pods are run, and the deletion of a
-namespace does not end), access control, and server-side apply of anything but
-`metadata.finalizers`. A request that needs one of these is refused where it can be told.
+protocol buffers (`kubectl create configmap` sends one, `kubectl apply` does not), admission
+webhooks, controllers (no garbage collection, no pods are run, and the deletion of a namespace does
+not end), access control, and server-side apply of anything but `metadata.finalizers`. A request
+that needs one of these is refused where it can be told.
 
 PYTEST_DONT_REWRITE: so that a conftest.py may import from here as well.
 """
 
 try:
+    from ._http import LoggedRequest
     from ._refusals import ApiError
-    from ._server import ApiServer, LoggedRequest, api_server
+    from ._server import ApiServer, api_server
 except ModuleNotFoundError as _error:
     if _error.name not in ("aiohttp", "jsonpatch", "pytest"):
         raise

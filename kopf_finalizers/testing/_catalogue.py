@@ -39,7 +39,14 @@ BUILT_IN = (
     DEFINITIONS,
 )
 # Their objects can be selected by more than their names.
-_MORE_FIELDS = {NAMESPACES.qualified: ("status.phase",), PODS.qualified: ("status.phase",)}
+_MORE_FIELDS = {
+    NAMESPACES.qualified: ("status.phase",),
+    PODS.qualified: ("status.phase", "spec.nodeName"),
+    EVENTS.qualified: (
+        *("involvedObject.kind", "involvedObject.namespace", "involvedObject.name"),
+        *("involvedObject.uid", "involvedObject.apiVersion", "reason", "type"),
+    ),
+}
 
 # What is not offered while a definition is being deleted, and still done.
 _NO_MORE = ("create", "patch", "update")

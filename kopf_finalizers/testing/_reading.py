@@ -118,8 +118,7 @@ class Selection:
 
     def has(self, body: Body) -> bool:
         """Whether an object is among them."""
-        labels = body["metadata"].get("labels", {})
-        fields = _fields(body)
+        labels, fields = body["metadata"].get("labels", {}), _Fields(body)
         return all(test(labels) for test in self.labels) and all(
             test(fields) for test in self.fields
         )
@@ -152,13 +151,18 @@ def selection(query: Mapping[str, str], fields: Sequence[str]) -> Selection:
     )
 
 
-def _fields(body: Body) -> dict[str, str]:
-    metadata, status = body["metadata"], body.get("status") or {}
-    return {
-        "metadata.name": metadata["name"],
-        "metadata.namespace": metadata.get("namespace", ""),
-        "status.phase": status.get("phase", "") if isinstance(status, dict) else "",
-    }
+class _Fields(dict[str, str]):
+    """The fields of an object by their paths; one that is not there is empty."""
+
+    def __init__(self, body: Body) -> None:
+        super().__init__()
+        self._body = body
+
+    def get(self, path: str, default: Any = "") -> Any:
+        found: Any = self._body
+        for key in path.split("."):
+            found = found.get(key, default) if isinstance(found, dict) else default
+        return found
 
 
 def _field_tests(text: str, fields: Sequence[str]) -> Iterator[_Test]:

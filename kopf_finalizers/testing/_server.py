@@ -5,9 +5,9 @@ import contextlib
 import json
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -15,38 +15,14 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 import kopf
 import pytest
-from aiohttp import web
 
 from ._definitions import custom_resource_definition
+from ._http import HttpServer, LoggedRequest
 from ._refusals import ApiError, Body, refusal
 from ._requests import Request
-from ._store import Store
-from ._watches import Watch
 
 _T = TypeVar("_T")
 _CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-
-
-@dataclass(frozen=True)
-class LoggedRequest:
-    """A request that has come over HTTP and was answered.
-
-    Attributes:
-        method: `GET`, `POST`, `PUT`, `PATCH` or `DELETE`.
-        path: The path without the query.
-        content_type: What the body was said to be; empty if there was none.
-        status: The status of the answer.
-
-    Example:
-        >>> from kopf_finalizers.testing import LoggedRequest
-        >>> LoggedRequest("GET", "/api/v1/namespaces", content_type="", status=200).path
-        '/api/v1/namespaces'
-    """
-
-    method: str
-    path: str
-    content_type: str
-    status: int
 
 
 class ApiServer:
@@ -75,12 +51,9 @@ class ApiServer:
     """
 
     def __init__(self) -> None:
-        self._store = Store()
-        self._requests: list[LoggedRequest] = []
-        self._watchers: set[asyncio.Event] = set()
+        self._http = HttpServer()
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._stop = asyncio.Event()
         self._url: str | None = None
         self._kubeconfig: Path | None = None
 
@@ -88,13 +61,13 @@ class ApiServer:
         if self._thread is not None:
             raise RuntimeError("An ApiServer cannot be started again: make another one.")
         started: Future[tuple[asyncio.AbstractEventLoop, int]] = Future()
-        self._thread = threading.Thread(target=self._run, args=(started,), name="api-server")
+        self._thread = threading.Thread(target=self._http.run, args=(started,), name="api-server")
         with contextlib.ExitStack() as stack:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="api-server-"))
             self._thread.start()
             stack.callback(self._thread.join)
             self._loop, port = started.result()
-            stack.callback(self._loop.call_soon_threadsafe, self._stop.set)
+            stack.callback(self._loop.call_soon_threadsafe, self._http.stop.set)
             self._url = f"http://127.0.0.1:{port}"
             self._kubeconfig = Path(folder) / "kubeconfig"
             self._kubeconfig.write_text(json.dumps(_kubeconfig(self._url)))
@@ -148,7 +121,7 @@ class ApiServer:
             ...     print([one.path for one in server.requests if one.method == "PATCH"])
             []
         """
-        return list(self._requests)
+        return list(self._http.requests)
 
     def connection_info(self) -> kopf.ConnectionInfo:
         """The credentials for an operator inside the process.
@@ -270,8 +243,80 @@ class ApiServer:
             raise refusal(400, "BadRequest", "a watch is for clients that speak HTTP")
         # All that happens to the store happens in the thread of the server: no locks.
         loop = _started(self._loop)
-        _, answer = asyncio.run_coroutine_threadsafe(self._handle(request), loop).result()
+        _, answer = asyncio.run_coroutine_threadsafe(self._http.handle(request), loop).result()
         return json.loads(json.dumps(answer))
+
+    def wait_for(
+        self, path: str, condition: Callable[[dict[str, Any]], object], *, timeout: float = 30
+    ) -> Any:
+        """Wait until an object is as a test expects it.
+
+        The object is read every few milliseconds. What it was like in between is not seen: for that
+        there are watches. It blocks the thread: in asynchronous code that runs the operator, too,
+        write `await asyncio.to_thread(server.wait_for, path, condition)`.
+
+        Args:
+            path: The path of the object, which need not be there yet.
+            condition: Is asked about the object while it is there; what it raises is raised.
+            timeout: For how many seconds to wait at most.
+
+        Returns:
+            The object for which the condition held, as plain data.
+
+        Raises:
+            TimeoutError: It did not hold in time; the message has the object as it was last.
+            ApiError: The server refuses to say.
+
+        Example:
+            >>> from kopf_finalizers.testing import ApiServer
+            >>> with ApiServer() as server:
+            ...     path = "/api/v1/namespaces/default"
+            ...     found = server.wait_for(
+            ...         path, lambda body: body["status"]["phase"] == "Active"
+            ...     )
+            ...     found["metadata"]["name"]
+            'default'
+        """
+        return self._wait_until(path, lambda body: body is not None and condition(body), timeout)
+
+    def wait_until_gone(self, path: str, *, timeout: float = 30) -> None:
+        """Wait until an object is not there (any more).
+
+        Args:
+            path: The path of the object.
+            timeout: For how many seconds to wait at most.
+
+        Raises:
+            TimeoutError: It is still there; the message has the object as it was last.
+            ApiError: The server refuses to say.
+
+        Example:
+            >>> from kopf_finalizers.testing import ApiServer
+            >>> with ApiServer() as server:
+            ...     path = "/api/v1/namespaces/default/configmaps"
+            ...     _ = server.call("POST", path, {"metadata": {"name": "a"}})
+            ...     _ = server.call("DELETE", f"{path}/a")
+            ...     server.wait_until_gone(f"{path}/a")
+        """
+        self._wait_until(path, lambda body: body is None, timeout)
+
+    def _wait_until(
+        self, path: str, condition: Callable[[Body | None], object], timeout: float
+    ) -> Body | None:
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                body: Body | None = self.call("GET", path)
+            except ApiError as error:
+                if error.status != 404:
+                    raise
+                body = None
+            if condition(body):
+                return body
+            if time.monotonic() > deadline:
+                last = "not there" if body is None else json.dumps(body, indent=2)
+                raise TimeoutError(f"Not within {timeout} s: {path} is {last}")
+            time.sleep(0.01)
 
     def forget_history(self) -> None:
         """Forget what objects were like before, as a real server does after some minutes.
@@ -295,91 +340,9 @@ class ApiServer:
         """
 
         async def forget() -> None:
-            self._store.forget_history()
+            self._http.store.forget_history()
 
         asyncio.run_coroutine_threadsafe(forget(), _started(self._loop)).result()
-
-    async def _handle(self, request: Request) -> tuple[int, Body]:
-        answer = self._store.handle(request)
-        for wake in self._watchers:
-            wake.set()
-        return answer
-
-    # What follows runs in the thread of the server.
-
-    def _run(self, started: "Future[tuple[asyncio.AbstractEventLoop, int]]") -> None:
-        asyncio.run(self._serve(started))
-
-    async def _serve(self, started: "Future[tuple[asyncio.AbstractEventLoop, int]]") -> None:
-        application = web.Application(client_max_size=0)
-        application.router.add_route("*", "/{path:.*}", self._answer)
-        # A watcher that hangs up is gone at once, not at the next change.
-        runner = web.AppRunner(
-            application, access_log=None, handler_cancellation=True, shutdown_timeout=1
-        )
-        try:
-            await runner.setup()
-            await web.TCPSite(runner, "127.0.0.1", 0).start()
-        except BaseException as error:  # it is raised where the server is wanted
-            started.set_exception(error)
-        else:
-            started.set_result((asyncio.get_running_loop(), runner.addresses[0][1]))
-            await self._stop.wait()
-        for wake in self._watchers:
-            wake.set()
-        await runner.cleanup()
-
-    async def _answer(self, incoming: web.Request) -> web.StreamResponse:
-        request = Request(
-            method=incoming.method,
-            path=incoming.path,
-            body=await incoming.read(),
-            content_type=incoming.headers.get("Content-Type", ""),
-            query=dict(incoming.query),
-            user_agent=incoming.headers.get("User-Agent", "unknown"),
-            accept=incoming.headers.get("Accept", ""),
-        )
-        try:
-            watch = self._store.watch(request)
-            seconds = _seconds(request.query.get("timeoutSeconds"))
-            status, answer = (200, {}) if watch else await self._handle(request)
-        except ApiError as error:
-            watch, status, answer = None, error.status, error.body
-        content_type = request.content_type if request.body else ""
-        self._requests.append(LoggedRequest(request.method, request.path, content_type, status))
-        if watch:
-            return await self._stream(incoming, watch, seconds)
-        if not answer:
-            return web.Response(text="404 page not found\n", status=status)
-        return web.json_response(answer, status=status)
-
-    async def _a_second(self) -> None:
-        """The real server closes a watch that late, when the others have seen the definition."""
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._stop.wait(), 1)
-
-    async def _stream(
-        self, incoming: web.Request, watch: Watch, seconds: float | None
-    ) -> web.StreamResponse:
-        """Send what changes, a line for each, until somebody has enough of it."""
-        response = web.StreamResponse(headers={"Content-Type": "application/json"})
-        await response.prepare(incoming)
-        wake = asyncio.Event()
-        self._watchers.add(wake)
-        try:
-            with contextlib.suppress(TimeoutError, ConnectionError):
-                async with asyncio.timeout(seconds):
-                    while not self._stop.is_set():
-                        wake.clear()
-                        for event in watch.news():
-                            await response.write(json.dumps(event).encode() + b"\n")
-                        if watch.is_over:
-                            await self._a_second()
-                            break
-                        await wake.wait()
-        finally:
-            self._watchers.discard(wake)
-        return response
 
 
 @pytest.fixture
@@ -398,13 +361,6 @@ def _started(value: _T | None) -> _T:
     if value is None:
         raise RuntimeError("The ApiServer is not up: use it in a with statement.")
     return value
-
-
-def _seconds(text: str | None) -> float | None:
-    try:
-        return float(int(text or 0)) or None
-    except ValueError:
-        raise refusal(400, "BadRequest", f"timeoutSeconds: {text}: invalid syntax") from None
 
 
 def _kubeconfig(url: str) -> Body:

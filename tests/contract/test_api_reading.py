@@ -117,6 +117,18 @@ def test_namespaces_with_a_phase(api: Api, resource: Resource) -> None:
     assert none["items"] == []
 
 
+def test_events_of_an_object(api: Api, resource: Resource) -> None:
+    """Events are selected by the object that they are about, as `kubectl describe` does it."""
+    path = f"/api/v1/namespaces/{resource.namespace}/events"
+    for name in ("a", "b"):
+        involved = {"kind": "Thing", "name": name, "namespace": resource.namespace, "uid": name}
+        event = {"metadata": {"name": f"e-{name}"}, "involvedObject": involved, "reason": "Test"}
+        accepted(api.create(path, event), 201)
+    selector = "involvedObject.name=b,involvedObject.kind=Thing,involvedObject.uid=b,reason=Test"
+    assert names(accepted(api.get(path, fieldSelector=selector))) == ["e-b"]
+    assert accepted(api.get(path, fieldSelector="involvedObject.uid=c"))["items"] == []
+
+
 def test_a_watch_of_selected_objects(api: Api, resource: Resource) -> None:
     """What begins to be selected is added for a watcher, and what is so no more is deleted."""
     path = resource.path_to("a")
@@ -315,6 +327,7 @@ def test_a_watch_of_metadata(api: Api, resource: Resource) -> None:
             "PartialObjectMetadataList",
         ),
         (f"{PARTIAL_LIST}, application/json", "PartialObjectMetadataList"),
+        ("application/json;q=high", "ThingList"),
         (f"{PARTIAL_LIST};q=best, application/json;q=0.5", "ThingList"),
     ],
 )

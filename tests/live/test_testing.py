@@ -469,5 +469,66 @@ def test_a_watcher_that_hangs_up_is_forgotten(api_server: ApiServer) -> None:
             staying.wait_for("ADDED", f"thing-{number}")
         with api.watching(THINGS):
             pass
-        wait_until(lambda: len(api_server._watchers) == 1)
-    wait_until(lambda: not api_server._watchers)
+        wait_until(lambda: len(api_server._http.watchers) == 1)
+    wait_until(lambda: not api_server._http.watchers)
+
+
+# Waiting
+
+
+def test_waiting_for_a_state_of_an_object(api_server: ApiServer) -> None:
+    """A test waits until an object is there and as it should be, and until it is gone."""
+    api_server.define("example.com", "v1", "things")
+    path = f"{THINGS}/a"
+
+    def others() -> None:
+        api_server.call("POST", THINGS, THING)
+        patch = {"spec": {"ready": True}}
+        api_server.call("PATCH", path, patch, content_type=MERGE_PATCH)
+
+    thread = threading.Thread(target=others)
+    thread.start()
+    found = api_server.wait_for(path, lambda body: body.get("spec", {}).get("ready"))
+    thread.join()
+    assert found["spec"] == {"ready": True}
+    thread = threading.Thread(target=api_server.call, args=("DELETE", path))
+    thread.start()
+    api_server.wait_until_gone(path)
+    thread.join()
+
+
+def test_waiting_has_an_end(api_server: ApiServer) -> None:
+    """What does not come in time is a failure that shows the object as it was last."""
+    api_server.define("example.com", "v1", "things")
+    path = f"{THINGS}/a"
+    with pytest.raises(TimeoutError, match=rf"Not within 0.05 s: {path} is not there"):
+        api_server.wait_for(path, lambda _: True, timeout=0.05)
+    api_server.call("POST", THINGS, THING)
+    for wait in (
+        lambda: api_server.wait_for(path, lambda body: "spec" in body, timeout=0.05),
+        lambda: api_server.wait_until_gone(path, timeout=0.05),
+    ):
+        with pytest.raises(TimeoutError, match=r'"name": "a"'):
+            wait()
+    with pytest.raises(ApiError, match="405"):
+        api_server.wait_until_gone("/api/v1/namespaces/default/bindings")
+
+
+@pytest.mark.parametrize(
+    ("accept", "media_type", "begin"),
+    [
+        (
+            "application/com.github.proto-openapi.spec.v2@v1.0+protobuf",
+            "application/octet-stream",
+            b"\n\x032.0\x12\x15\n\nKubernetes\x12\x07v1.20.2B",
+        ),
+        ("application/json", "text/plain", b'{"swagger": "2.0"'),
+    ],
+)
+def test_openapi(api_server: ApiServer, accept: str, media_type: str, begin: bytes) -> None:
+    """OpenAPI is described as a real server of 1.20 begins to, and nothing follows."""
+    url = f"{api_server.url}/openapi/v2"
+    answer = httpx.get(url, headers={"Accept": accept}, trust_env=False)
+    assert answer.headers["Content-Type"].startswith(media_type)
+    assert answer.content.startswith(begin)
+    assert api_server.requests == [LoggedRequest("GET", "/openapi/v2", "", 200)]

@@ -281,6 +281,8 @@ class Server(Protocol):
         status: bool = True,
         schema: Body | None = None,
         other_versions: Sequence[str] = (),
+        short_names: Sequence[str] = (),
+        categories: Sequence[str] = (),
     ) -> None: ...
 
     def forget_history(self) -> None: ...
@@ -443,6 +445,8 @@ class KubeApiServer:
         status: bool = True,
         schema: Body | None = None,
         other_versions: Sequence[str] = (),
+        short_names: Sequence[str] = (),
+        categories: Sequence[str] = (),
     ) -> None:
         """Create a custom resource definition, and wait until the resource is served."""
         crd = custom_resource_definition(
@@ -454,6 +458,8 @@ class KubeApiServer:
             status=status,
             schema=schema,
             other_versions=other_versions,
+            short_names=short_names,
+            categories=categories,
         )
         with contextlib.closing(Api(self.url, self.token)) as api:
             api.create(CRDS, crd).raise_for_status()
