@@ -8,8 +8,8 @@ document.addEventListener("DOMContentLoaded", () => {
       });
     }
   }
-  // What a program prints in columns is not wrapped.
-  for (const block of document.querySelectorAll(".highlight-console pre, .highlight-text pre")) {
-    if (/\S {3,}\S/.test(block.textContent)) block.classList.add("columns");
+  // A line that a program prints in columns is not wrapped.
+  for (const line of document.querySelectorAll(".highlight-console .go")) {
+    if (/\S {3,}\S/.test(line.textContent)) line.classList.add("columns");
   }
 });
