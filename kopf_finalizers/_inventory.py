@@ -223,7 +223,10 @@ def _end_of(waits_for: Sequence[Use]) -> str:
         case [use] if use.kind in _STOPPED:
             return f"{_STOPPED[use.kind]} {_shown(use.handler_id)} to stop"
     ids = dict.fromkeys(_shown(use.handler_id) for use in waits_for)
-    return f"{' and '.join(ids)} to succeed, or to be given up"
+    longest = max((use.release_after or 0 for use in waits_for if use.is_released), default=0)
+    for_all = longest and all(use.is_released for use in waits_for)
+    late = f", for {longest:g} seconds after the deletion at the longest" if for_all else ""
+    return f"{' and '.join(ids)} to succeed, or to be given up{late}"
 
 
 def _cleanups_of(use: Use, uses: Iterable[Use]) -> list[Use]:

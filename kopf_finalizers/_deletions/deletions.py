@@ -37,6 +37,8 @@ _OF_ALL = frozenset({"DELETED", None})
 # For how long an object that has gone is remembered, since a watch of another version of its kind
 # may still tell of it.
 _REMEMBERED = 60.0
+# And how many of them at most.
+_MOST = 1000
 # How long after a new list began an object that is on it was seen again.
 _LISTING = 30.0
 
@@ -178,7 +180,10 @@ class Deletions:
         deletion = self._known.get(uid)
         if deletion is not None:
             now = time.monotonic()
-            self._gone = {one: at for one, at in self._gone.items() if now - at < _REMEMBERED}
+            while self._gone and (
+                now - next(iter(self._gone.values())) >= _REMEMBERED or len(self._gone) >= _MOST
+            ):
+                del self._gone[next(iter(self._gone))]
             self._gone[uid] = now
             self._forget(deletion)
 

@@ -1,6 +1,7 @@
 """What is known of one object being deleted: which finalizers hold it, how far each cleanup is."""
 
 import asyncio
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -179,7 +180,7 @@ class Deletion:
         found: str | None = self.reference["metadata"].get("namespace")
         return found
 
-    @property
+    @functools.cached_property
     def ids(self) -> set[str]:
         """The ids of all cleanups that the object may have, without their sub-handlers."""
         return {one.handler_id for one in self.cleanups} | self.others

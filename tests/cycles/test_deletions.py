@@ -201,6 +201,7 @@ def test_an_operator_that_is_applied_again_forgets_what_it_held(told: Told) -> N
     """No series goes on counting what another run of it has seen."""
     operator = operator_with(backups=[LATER])
     operator.cycle(deleting(BACKUPS, OWN))
+    assert "gone unseen" not in told.of(BACKUPS)
     operator.finalizers.apply(kopf.OperatorSettings())
     assert told.of(BACKUPS)[-1] == told.of(OWN)[-1] == "gone unseen"
 
@@ -311,6 +312,17 @@ def test_a_skipped_cleanup_is_not_called_and_its_finalizer_goes(
         f"The cleanup backups is skipped, as {SKIP} asks for, and {BACKUPS} is released."
         " It was not tried. Left behind: the backups. [skipped]"
     )
+
+
+def test_what_is_skipped_is_told_once_though_the_patch_is_lost(
+    told: Told, posted: list[tuple[str, str]]
+) -> None:
+    """The release is sent again, and people are not told again."""
+    operator = operator_that_skips()
+    for _ in range(2):
+        outcome = operator.cycle(skipping("backups", BACKUPS, BUCKETS, OWN))
+        assert outcome.finalizers() == [BUCKETS, OWN]
+    assert len(posted) == 1
 
 
 def test_all_cleanups_are_skipped_by_an_asterisk(told: Told, posted: list[tuple[str, str]]) -> None:

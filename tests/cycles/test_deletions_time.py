@@ -81,6 +81,7 @@ async def test_what_a_new_list_does_not_have_is_not_held_any_more(
         watched.see(alive(uid="9"), None)
         watched.see(deleting(BACKUPS, uid="2"), None)
         await until(lambda: [one for one in told.details if one.event == "gone"])
+        assert told.last("gone").uid == "1-2"
         watched.see(alive(uid="9"), None)  # and another list, that is looked through, too
         await until(lambda: len(told.of(BACKUPS)) == 5)
     gone = [(one.uid, one.outcome) for one in told.details if one.event == "gone"]
@@ -104,10 +105,13 @@ async def test_what_a_handler_is_called_for_need_not_be_seen_meanwhile(
         later: Any = {"delayed": "2040-01-01T00:00:00.000000+00:00"}
         watched.deletions.asked("drop", waiting, later)
         watched.deletions.asked("a creation", waiting, None)
+        ended = watched.see(deleting(OWN, uid="4"))
+        watched.deletions.asked("drop", ended, None)
+        watched.see(deleting(OWN, uid="4"))
         await asyncio.sleep(0.001)
         watched.see(alive(uid="9"), None)
         await until(lambda: [one for one in told.details if one.event == "gone"])
-    assert [one.uid for one in told.details if one.event == "gone"] == ["2", "3"]
+    assert [one.uid for one in told.details if one.event == "gone"] == ["2", "3", "4"]
 
 
 def test_what_is_not_known_is_not_told_of() -> None:
@@ -130,18 +134,20 @@ def test_what_is_not_known_is_not_told_of() -> None:
     assert [str(one.event) for one in told.details] == ["held", "held"]
 
 
+@pytest.mark.parametrize("what", ["_REMEMBERED", "_MOST"])
 @in_a_loop
 async def test_what_has_gone_is_remembered_for_a_while_only(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
-    """Nothing is kept of objects that are no longer there."""
-    monkeypatch.setattr(module, "_REMEMBERED", 0.0)
+    """The last one, here; of so many objects, and for so long."""
+    monkeypatch.setattr(module, what, 1 if what == "_MOST" else 0.0)
     watched = Watched()
     with telling(Told()) as told:
         for uid in ("1", "2"):
             watched.see(deleting(OWN, uid=uid))
             watched.see(deleting(OWN, uid=uid), "DELETED")
             await asyncio.sleep(0.001)
+        watched.see(deleting(OWN, uid="2"))
         watched.see(deleting(OWN, uid="1"))
     assert told.of(OWN) == ["held", "gone removed"] * 2 + ["held"]
 

@@ -157,6 +157,19 @@ def test_an_entry_says_what_it_is_for_and_what_stays_behind() -> None:
     ]
 
 
+def test_an_entry_says_for_how_long_it_waits_at_the_longest() -> None:
+    """The operator's own finalizer as well; not where an overdue cleanup is kept."""
+    finalizers = finalizers_with()
+    for name, on_timeout in {"backups": "release", "dns": "keep"}.items():
+        options: Any = {"finalizer": name, "on_timeout": on_timeout, "release_after": 3600}
+        finalizers.on.delete(*DATABASES, id=name, **options)(fn)
+    late = (
+        "backups to succeed, or to be given up, for 3600 seconds after the deletion at the longest"
+    )
+    kept = "dns to succeed, or to be given up"
+    assert [one.waits_for for one in finalizers.inventory()] == [late, kept, late, kept]
+
+
 def test_a_guarded_handler_without_a_cleanup_waits_for_nothing() -> None:
     """Its finalizer goes as soon as the object is being deleted, whatever others clean up."""
     finalizers = finalizers_with()
