@@ -261,7 +261,7 @@ class Finalizers:
                 f"{self.name} was configured with finalizer=None, as an operator that only watches,"
                 f" but Kopf puts its finalizer on objects for {', '.join(found)}. Leave finalizer="
                 " out of configure(); or take a daemon and a timer out, and give an on.delete"
-                " optional=True, so that it never blocks a deletion."
+                " optional=True, so that it never blocks a deletion. [watches-only]"
             )
 
     def _introduce(self) -> None:

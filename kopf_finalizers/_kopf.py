@@ -96,8 +96,8 @@ def kind_of(handler: Any) -> str:
 
 def handles_changes(registry: kopf.OperatorRegistry, resource: kopf.Resource) -> bool:
     """Whether there are handlers of creations or changes, for which Kopf keeps a last state."""
-    changing = registry._changing.get_resource_handlers(resource)  # noqa: SLF001
-    return any(handler.reason != "delete" for handler in changing)
+    changing: Iterable[Any] = registry._changing.get_all_handlers()  # noqa: SLF001
+    return any(one.reason != "delete" and one.selector.check(resource) for one in changing)
 
 
 def is_watched(resource: kopf.Resource) -> bool:

@@ -41,6 +41,7 @@ from .._kopf import (
 )
 from .._recognised import RecognisedFinalizer, names_of, unhidden
 from .._resources import Selector, all_selectors, ask_of_events, selector_of
+from .._settings import logger
 from .filters import FILTERS, Answer, Filters, Seen
 from .leftovers import is_about, takes_off
 
@@ -85,6 +86,7 @@ class Streams:
         self._asked = list[Selector]()
         self._listed = list[Selector]()
         self._needs = dict[kopf.Resource, tuple[Filters, ...]]()
+        self._warned = set[frozenset[kopf.Resource]]()
         self._registry: kopf.OperatorRegistry | None = None
         self._settings: kopf.OperatorSettings | None = None
         self._cycle: ContextVar[_Cycle | None] = ContextVar("streams", default=None)
@@ -207,6 +209,7 @@ class Streams:
         others = {where: one for where, one in streams.items() if where != resource}
         if not others:
             return
+        self._warn_of_changes(resource, mine, others)
         assert self._settings is not None  # noqa: S101 - it is applied
         persistence = self._settings.persistence
         seen = Seen(
@@ -221,6 +224,25 @@ class Streams:
         self._cycle.set(cycle)
         self._drop_leftover(patch, body)
         self._hidden.set(mine.needs is False and cycle.is_needed_elsewhere)
+
+    def _warn_of_changes(
+        self, resource: kopf.Resource, mine: _Stream, others: dict[kopf.Resource, _Stream]
+    ) -> None:
+        """Warn, once for each pair, that of two streams only one may be told of a change."""
+        for where, one in others.items():
+            pair = frozenset({resource, where})
+            if mine.handles_changes and one.handles_changes and pair not in self._warned:
+                self._warned.add(pair)
+                first, second = sorted(map(str, pair))
+                logger.warning(
+                    "Handlers of changes on %s and on %s are about the same objects. Kopf keeps one"
+                    " last state of an object, so the stream that is done first tells the other one"
+                    " that there is nothing to do: a creation or a change may be handled by one of"
+                    " them only. Have on.create, on.resume, on.update and on.field on one of the"
+                    " two. Cleanups are called on both. [two-streams]",
+                    first,
+                    second,
+                )
 
     def _drop_leftover(self, patch: kopf.Patch, body: kopf.Body) -> None:
         """Look through what could not be sent: by which stream, is not known.

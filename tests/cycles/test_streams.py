@@ -121,6 +121,24 @@ def test_streams_that_cannot_be_known() -> None:
     assert asyncio.run(_watched())
 
 
+def test_handlers_of_changes_in_two_streams(
+    registry: kopf.OperatorRegistry, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Only one stream may be told of a change, so there is one warning that names both."""
+    finalizers = Finalizers(IDENTITY, registry=registry)
+    for one in (OLD, NEW):
+        finalizers.on.delete(*one)(nothing)
+        finalizers.on.create(*one)(nothing)
+    settings = kopf.OperatorSettings()
+    finalizers.apply(settings)
+    body: dict[str, Any] = {"metadata": {"name": "one", "uid": "1-3"}, "spec": {}}
+    for version in ("v1", "v1beta1", "v1", "v1beta1"):
+        cycle(registry, settings, body, resource=resource(version))
+    warnings = [one.getMessage() for one in caplog.records if one.levelno == logging.WARNING]
+    assert len(warnings) == 1
+    assert "on things.v1.example.com and on things.v1beta1.example.com" in warnings[0]
+
+
 @pytest.mark.parametrize("change", ["addition", "removal"])
 def test_what_one_stream_could_not_send_is_not_sent_by_another(
     registry: kopf.OperatorRegistry, change: str
