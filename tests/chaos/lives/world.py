@@ -328,7 +328,10 @@ class World:
 
     def _notes(self, life: Life) -> Iterator[dict[str, Any]]:
         notes = self.folder / "notes"
-        for line in notes.read_text().splitlines() if notes.exists() else []:
+        text = notes.read_text() if notes.exists() else ""
+        for line in text.splitlines(keepends=True):
+            if not line.endswith("\n"):
+                return  # it is being written
             note: dict[str, Any] = json.loads(line)
             if note["uid"] == life.uid:
                 yield note
