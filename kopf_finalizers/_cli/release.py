@@ -13,7 +13,7 @@ from .._cluster.changing import Outcome, Releasing, Target, What, change_all, ke
 from .._cluster.discovery import Resource, Served, Unseen, discover
 from .._cluster.listing import Metadata, Progress, Scope, look_at_all, metadata_of
 from .._cluster.records import prefixes_of
-from .._cluster.whose import Operator, Whose, owner_of
+from .._cluster.whose import Operator, Waiting, Whose, owner_of
 from .._errors import ConfigurationError
 from .._names import check_finalizer
 from .clusters import (
@@ -251,12 +251,16 @@ def _undone(
         waiting = tuple(dict.fromkeys(one for name in names for one in names[name]))
     if not waiting:
         return [f"No handler of {operator.name} serves it on {resource.name}: nothing is undone."]
-    lines = dict.fromkeys([f"On {resource.name} nobody waits any more for:"])
-    for one in waiting:
+    lines = [f"On {resource.name} nobody waits any more for:"]
+    # Several handlers may wait for one cleanup: what it is for is the cleanup's own to say.
+    ends = dict[tuple[str, str], Waiting]()
+    for one in sorted(waiting, key=lambda one: one.handler not in one.waits_for):
+        ends.setdefault((one.waits_for, one.leaves), one)
+    for one in ends.values():
         what = f" ({one.purpose})" if one.purpose else ""
         behind = f"; what stays behind: {one.leaves}" if one.leaves else ""
-        lines[f"  {one.waits_for}{what}{behind}"] = None
-    return list(lines)
+        lines.append(f"  {one.waits_for}{what}{behind}")
+    return lines
 
 
 def _count(targets: Sequence[Target]) -> str:

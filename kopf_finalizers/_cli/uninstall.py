@@ -104,13 +104,17 @@ def uninstall(
             command = [*files, *(part for one in modules for part in ("-m", one))]
             command += [way or "--delete", *(["--annotations"] if annotations else [])]
             command += ["-n", namespace] if namespace else []
+            command += [part for one in named for part in ("--resource", one)]
+            if way != "--release" and not named:
+                resources = [one for one in resources if (one.group, one.plural) in operator.named]
+                resources = [one for one in resources if not one.is_kubernetes_own]
             hook = helm_hook(name, resources, command, way or "--delete", namespace)
             click.echo(hook, nl=False)
             return
         own = Own(operator, with_annotations=annotations)
         work = _Work(cluster, resources, scope, own, list(served.unseen), dry_run=dry_run, yes=yes)
         if way == "--delete":
-            code = work.delete(timeout, only=frozenset(named))
+            code = work.delete(timeout, only=bool(named))
         elif way == "--release":
             code = work.release(settle)
         else:
@@ -229,16 +233,10 @@ class _Work:
             click.echo("Nothing of it is left.", err=True)
         return NO if found else YES
 
-    def delete(self, timeout: timedelta, *, only: frozenset[str]) -> int:
+    def delete(self, timeout: timedelta, *, only: bool) -> int:
         """Delete all objects, and wait until they are gone."""
-        foreign = [] if only else [one for one in self._resources if one.is_kubernetes_own]
-        for one in foreign:
-            click.echo(
-                f"{one.name} is left as it is: it is Kubernetes' own, and its objects are not the"
-                f" operator's. --resource {one.name} deletes them all the same.",
-                err=True,
-            )
-        self._resources = [one for one in self._resources if one not in foreign]
+        if not only:
+            self._leave_what_is_not_its_own()
         found = self.look(all_objects=True)
         self.print_plan(found)
         targets = [target for one in found for target in one.targets]
@@ -253,6 +251,24 @@ class _Work:
         if not ended:
             return FAILED
         return self._waited(targets, timeout)
+
+    def _leave_what_is_not_its_own(self) -> None:
+        """Only the objects of custom resources that a handler names may go without being named."""
+        meant = list[Resource]()
+        for one in self._resources:
+            if one.is_kubernetes_own:
+                why = "it is Kubernetes' own"
+            elif (one.group, one.plural) not in self._own.operator.named:
+                why = "no handler names it"
+            else:
+                meant.append(one)
+                continue
+            click.echo(
+                f"{one.name} is left as it is: {why}, so its objects may be anybody's. --resource"
+                f" {one.name} deletes them all the same.",
+                err=True,
+            )
+        self._resources = meant
 
     def _waited(self, targets: Sequence[Target], timeout: timedelta) -> int:
         """Until they are gone, or too long."""

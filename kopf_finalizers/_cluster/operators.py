@@ -8,6 +8,7 @@ from .._dedicated.uses import Use
 from .._finalizers import Finalizers
 from .._inventory import ByHand, selected_entries, uses_of_kopf
 from .._kopf import handlers_of, selected_by
+from .._resources import Selector, selector_of
 from .discovery import Resource, Served
 from .whose import Key, Operator, Waiting
 
@@ -23,6 +24,7 @@ def operator_of(finalizers: Finalizers, served: Served | None) -> Operator:
     """
     resources = [] if served is None else [_to_kopf(one) for one in served.every]
     found = dict[Key, dict[str, list[Waiting]]]()
+    named = set[Key]()
 
     def keys_of(selected: Collection[kopf.Resource]) -> Iterable[Key]:
         return [_ANY] if served is None else {(one.group, one.plural) for one in selected}
@@ -32,9 +34,11 @@ def operator_of(finalizers: Finalizers, served: Served | None) -> Operator:
         waiting = Waiting(handler_id, entry.waits_for, entry.leaves or "", entry.purpose or "")
         for key in keys_of(selected_by(selector.args, dict(selector.options), resources)):
             found.setdefault(key, {}).setdefault(entry.name, []).append(waiting)
+            named.update([key] if _names_one(selector) else [])
     for handler in handlers_of(_registry_of(finalizers)):
         for key in keys_of(handler.selector.select(resources)):
             found.setdefault(key, {})
+            named.update([key] if _names_one(selector_of(handler)) else [])
     former, prefix, is_shared = _former_of(finalizers)
     return Operator(
         name=finalizers.name,
@@ -44,7 +48,14 @@ def operator_of(finalizers: Finalizers, served: Served | None) -> Operator:
         former_prefix=prefix,
         shares_former=is_shared,
         served={key: _settled(names) for key, names in found.items()},
+        named=frozenset(named),
     )
+
+
+def _names_one(selector: Selector) -> bool:
+    """Whether a handler says which resource it is for, by a name of that resource."""
+    _, _, name = selector.parts()
+    return isinstance(name, str) and dict(selector.options).get("category") != name
 
 
 def _settled(names: Mapping[str, Iterable[Waiting]]) -> dict[str, tuple[Waiting, ...]]:

@@ -72,6 +72,7 @@ class Operator:
         former_prefix: Where its records were; None where they have not moved.
         shares_former: Whether another operator has the same former names.
         served: What it handles, and which finalizers its handlers put on the objects, and why.
+        named: What of it a handler names; not what is selected by a function, a category, or all.
         owns: Whether its identity derives a name.
     """
 
@@ -82,6 +83,7 @@ class Operator:
     former_prefix: str | None = None
     shares_former: bool = False
     served: Mapping[Key, Mapping[str, tuple[Waiting, ...]]] = field(default_factory=dict)
+    named: frozenset[Key] = frozenset()
 
     def whose(self, finalizer: str, key: Key | None) -> Whose:
         """Whose it is on an object of that resource; of any, where the resource is not known."""

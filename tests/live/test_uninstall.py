@@ -336,6 +336,27 @@ def test_what_is_kubernetes_own_is_deleted_only_by_name(server: Server, api: Api
     assert "namespaces/kept: being deleted\n" in named.stdout
 
 
+def test_what_no_handler_names_is_deleted_only_by_name(place: Place) -> None:
+    """An operator that handles whatever there is does not own all that there is."""
+    group = place.kinds[0].group
+    place.file.write_text(
+        OPERATOR.replace("GROUP", group).replace(f'"{group}", "v1", "twos"', "kopf.EVERYTHING")
+    )
+    place.made(1, "b", labels={"u": group})
+    result = place.run("--delete", "-l", f"u={group}", "--timeout", "0s")
+    assert result.exit_code == 0
+    assert f"twos.{group} is left as it is: no handler names it" in result.stderr
+    assert "There is nothing to delete." in result.stderr
+    hook = place.run("--format", "helm-hook", yes=False).stdout
+    assert "resources: [ones, threes]" in hook
+    named = place.run("--delete", "--resource", f"twos.{group}", "--timeout", "0s")
+    assert named.exit_code == 0
+    assert place.metadata(1, "b") is None
+    hook = place.run("--format", "helm-hook", "--resource", f"twos.{group}", yes=False).stdout
+    assert "resources: [twos]" in hook
+    assert '"--resource"' in hook
+
+
 # How it asks, and what it may
 
 
