@@ -84,19 +84,21 @@ def release(session: nox.Session) -> None:
     session.install("--constraint", "constraints.txt", "hatchling")
     session.run("python", "-m", "hatchling", "build")
     name = f"kopf_finalizers-{version}"
-    session.install(
-        "--constraint", "constraints.txt", f"dist/{name}-py3-none-any.whl[testing,cluster]"
-    )
-    # From what is built, and away from here.
     folder = Path(session.create_tmp()).resolve()
-    with tarfile.open(f"dist/{name}.tar.gz") as archive:
-        archive.extractall(folder, filter="data")
-    session.install("--group", f"{folder / name}/pyproject.toml:test")
-    session.install("--group", f"{folder / name}/pyproject.toml:docs")
-    with session.chdir(folder / name):
-        shutil.rmtree("kopf_finalizers")
+    # The wheel, where there is nothing else.
+    session.install("--constraint", "constraints.txt", f"dist/{name}-py3-none-any.whl")
+    with session.chdir(folder):
         said = "import kopf_finalizers as it; print(it.__version__, it.__file__)"
         session.run("python", "-c", said)
+        session.run("kopf-finalizers", "name", "--domain=mycompany.com", "--operator=db")
+    # The source distribution: all that is needed to build the site and to run the tests.
+    with tarfile.open(f"dist/{name}.tar.gz") as archive:
+        archive.extractall(folder, filter="data")
+    with session.chdir(folder / name):
+        session.install(
+            *("--constraint", "constraints.txt", "--editable", ".[testing]"),
+            *("--group", "test", "--group", "docs"),
+        )
         session.run("python", "-m", "sphinx", "--quiet", "--fail-on-warning", "docs", "site")
         session.run("pytest", "tests/unit", "tests/cycles", "tests/docs")
 
