@@ -12,7 +12,7 @@ from ._finalizers import Finalizers
 from ._handlers import FinalizerArg
 from ._kopf import settings_in_force
 from ._names import OperatorIdentity, Rollout
-from ._renames.declared import Former
+from ._renames.declared import Former, FormerDiffBase, FormerProgress
 from ._unset import LEFT_OUT, LeftOut
 
 
@@ -43,10 +43,14 @@ def configure(
     finalizer: LeftOut | None = LEFT_OUT,
     registry: kopf.OperatorRegistry | None = None,
     storages: bool = True,
+    progress_storage: kopf.ProgressStorage | None = None,
+    diffbase_storage: kopf.DiffBaseStorage | None = None,
     former: Names = (),
     former_dedicated: Mapping[str, Names] | None = None,
     rollout: Rollout = "switch",
     former_storage_prefix: str | LeftOut | None = LEFT_OUT,
+    former_progress_storage: FormerProgress | None = None,
+    former_diffbase_storage: FormerDiffBase | None = None,
     former_is_shared: bool = False,
     events: float | bool = False,
     skip_cleanup: str | None = None,
@@ -59,10 +63,14 @@ def configure(
     name: str | None = None,
     registry: kopf.OperatorRegistry | None = None,
     storages: bool = True,
+    progress_storage: kopf.ProgressStorage | None = None,
+    diffbase_storage: kopf.DiffBaseStorage | None = None,
     former: Names = (),
     former_dedicated: Mapping[str, Names] | None = None,
     rollout: Rollout = "switch",
     former_storage_prefix: str | LeftOut | None = LEFT_OUT,
+    former_progress_storage: FormerProgress | None = None,
+    former_diffbase_storage: FormerDiffBase | None = None,
     former_is_shared: bool = False,
     events: float | bool = False,
     skip_cleanup: str | None = None,
@@ -76,10 +84,14 @@ def configure(
     name: str | None = None,
     registry: kopf.OperatorRegistry | None = None,
     storages: bool = True,
+    progress_storage: kopf.ProgressStorage | None = None,
+    diffbase_storage: kopf.DiffBaseStorage | None = None,
     former: Iterable[str] = (),
     former_dedicated: Mapping[str, Iterable[str]] | None = None,
     rollout: Rollout = "switch",
     former_storage_prefix: str | LeftOut | None = LEFT_OUT,
+    former_progress_storage: FormerProgress | None = None,
+    former_diffbase_storage: FormerDiffBase | None = None,
     former_is_shared: bool = False,
     events: float | bool = False,
     skip_cleanup: str | None = None,
@@ -104,6 +116,10 @@ def configure(
         registry: Kopf's registry; its default one when left out.
         storages: With False, the progress and the diff-base storage are left alone, for operators
             that have storages of their own.
+        progress_storage: The progress storage, in place of the identity's.
+        diffbase_storage: The diff-base storage, in place of the identity's: with options, say, as
+            in `kopf.AnnotationsDiffBaseStorage(prefix="db-operator.mycompany.com",
+            ignored_fields=["spec.replicas"])`.
         former: The finalizers that this operator had before, as its objects carry them: with
             Kopf's default name, `["kopf.zalando.org/KopfFinalizerMarker"]`. They are recognised,
             and left behind in the stages of `rollout`.
@@ -113,6 +129,11 @@ def configure(
         former_storage_prefix: The prefix of the annotations where this operator's records were;
             Kopf's default, where `former` has Kopf's default name. None if they do not move. Given
             without `former`, it moves the records of an operator that has had no finalizer.
+        former_progress_storage: Where progress was, if not where last states were: a prefix, or
+            the storage that the operator had. Left out beside the next one, it was under
+            `former_storage_prefix`, or else where Kopf has it by default.
+        former_diffbase_storage: The same for last states: a prefix, or the storage with its
+            options, as in `kopf.AnnotationsDiffBaseStorage(prefix="mycompany.com", key="last")`.
         former_is_shared: Whether another operator with the same former names, Kopf's default ones
             say, works on the same resources. Then its records and its finalizer are left alone as
             far as that can be.
@@ -155,10 +176,14 @@ def configure(
         former_dedicated=former_dedicated,
         rollout=rollout,
         former_storage_prefix=former_storage_prefix,
+        former_progress_storage=former_progress_storage,
+        former_diffbase_storage=former_diffbase_storage,
         former_is_shared=former_is_shared,
     )
     options: dict[str, Any] = {
         "storages": storages,
+        "progress_storage": progress_storage,
+        "diffbase_storage": diffbase_storage,
         "watches_only": finalizer is None,
         "events": events,
         "skip_cleanup": skip_cleanup,

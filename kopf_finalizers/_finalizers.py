@@ -19,16 +19,18 @@ from ._moves import Moves
 from ._names import OperatorIdentity, Rollout
 from ._on import On
 from ._patches import remove_finalizer
-from ._renames.declared import Former, warn_of_new
+from ._renames.declared import Former, FormerDiffBase, FormerProgress, warn_of_new
 from ._resources import Selector
 from ._selection import Selection
 from ._settings import (
     KOPF_FINALIZER,
     DefaultMarker,
+    GivenStorages,
     HandlerIds,
     Unchanged,
     apply_identity,
     logger,
+    warn_of_shared_places,
 )
 from ._unset import LEFT_OUT, LeftOut
 
@@ -49,10 +51,11 @@ class Finalizers:
         identity: Who the operator is.
         storages: Whether applying it sets the progress and the diff-base storages too. With False
             the operator's own are left as they are; they must be nobody else's.
+        progress_storage, diffbase_storage: As in `configure`.
         watches_only: Whether the operator has said that it needs no finalizer.
         registry: Where its decorators register; Kopf's default registry when left out.
-        former, former_dedicated, rollout, former_storage_prefix, former_is_shared: As in
-            `configure`.
+        former, former_dedicated, rollout, former_storage_prefix, former_progress_storage,
+            former_diffbase_storage, former_is_shared: As in `configure`.
         events, skip_cleanup: As in `configure`.
 
     Raises:
@@ -104,12 +107,16 @@ class Finalizers:
         identity: OperatorIdentity,
         *,
         storages: bool = True,
+        progress_storage: kopf.ProgressStorage | None = None,
+        diffbase_storage: kopf.DiffBaseStorage | None = None,
         watches_only: bool = False,
         registry: kopf.OperatorRegistry | None = None,
         former: Iterable[str] = (),
         former_dedicated: Mapping[str, Iterable[str]] | None = None,
         rollout: Rollout = "switch",
         former_storage_prefix: str | LeftOut | None = LEFT_OUT,
+        former_progress_storage: FormerProgress | None = None,
+        former_diffbase_storage: FormerDiffBase | None = None,
         former_is_shared: bool = False,
         events: float | bool = False,
         skip_cleanup: str | None = None,
@@ -117,6 +124,7 @@ class Finalizers:
         self.identity = identity
         self.storages = storages
         self.watches_only = watches_only
+        self._given = GivenStorages.checked(progress_storage, diffbase_storage, storages=storages)
         self._registry = registry
         self._by_hand: list[ByHand] = []
         given = Former.given(
@@ -124,6 +132,8 @@ class Finalizers:
             former_dedicated=former_dedicated,
             rollout=rollout,
             former_storage_prefix=former_storage_prefix,
+            former_progress_storage=former_progress_storage,
+            former_diffbase_storage=former_diffbase_storage,
             former_is_shared=former_is_shared,
         )
         self._rollout = given.rollout
@@ -215,9 +225,14 @@ class Finalizers:
             dedicated = [use.finalizer for use in self._dedicated.uses]
             warn_of_new(dedicated, self._dedicated.former_names)
         apply_identity(
-            settings, self.identity, storages=self.storages, marker=self._marker, ids=self._ids
+            settings,
+            self.identity,
+            storages=self.storages,
+            given=self._given,
+            marker=self._marker,
+            ids=self._ids,
         )
-        if self._marker is not None and not self.storages:
+        if self._marker is not None and not (self.storages and self._given.diffbase is None):
             self._marker.watch(registry)
         moves, records, renaming = Moves(), None, self._renaming_in(registry)
         if renaming is not None:
@@ -243,6 +258,8 @@ class Finalizers:
     def _begin(self, settings: kopf.OperatorSettings, registry: kopf.OperatorRegistry) -> None:
         """When all startup handlers have run: they may have declared handlers, too."""
         self._selection.begin(settings, registry)
+        if self._rename is None or self._rename.former_places is None:
+            warn_of_shared_places(settings)
         self._look_at_handlers(settings, registry)
 
     def _look_at_handlers(
@@ -273,7 +290,7 @@ class Finalizers:
             f" (before: {', '.join(self.former)})" if self.former else "",
             " and only watches" if self.watches_only else "",
             f"Its records are under {self.identity.storage_prefix}"
-            if self.storages
+            if self.storages and self._given == GivenStorages()
             else "Its storages are its own",
             ", ".join(dedicated) or "none",
         )

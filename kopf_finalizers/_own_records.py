@@ -14,7 +14,7 @@ Progress of a deletion on an object that is alive is never believed. No clocks a
 """
 
 from collections.abc import Callable
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import kopf
 
@@ -37,9 +37,13 @@ MARKER = "kopf-managed"
 class _Owner:
     """Whose the records of a storage are."""
 
-    def __init__(self, storage: kopf.AnnotationsProgressStorage | kopf.AnnotationsDiffBaseStorage):
+    def __init__(
+        self, storage: kopf.AnnotationsProgressStorage | kopf.AnnotationsDiffBaseStorage, state: str
+    ) -> None:
         self._storage = storage
         self._inside = f"{storage.prefix}/"
+        # What is no progress there; Kopf may name it otherwise on some objects, by more at the end.
+        self._kept = tuple(f"{self._inside}{one}" for one in (state, MARKER))
 
     def whose(self, body: kopf.Body) -> _Whose:
         """Whose they are, as far as they say it."""
@@ -59,9 +63,8 @@ class _Owner:
         if annotations.get(key) == owner:
             return
         if self.whose(body) != "its own":
-            kept = tuple(f"{self._inside}{one}" for one in (STATE, MARKER))
             for one in annotations:
-                is_progress = one.startswith(self._inside) and not one.startswith(kept)
+                is_progress = one.startswith(self._inside) and not one.startswith(self._kept)
                 if is_progress and one not in patch.metadata.annotations:
                     patch.metadata.annotations[one] = None
         patch.metadata.annotations[key] = owner
@@ -94,11 +97,12 @@ class OwnProgress(kopf.AnnotationsProgressStorage):
     Args:
         prefix: The operator's own.
         look_at: What looks at each handler of which something is stored.
+        state: What the last state is called, under the same prefix.
     """
 
-    def __init__(self, prefix: str, look_at: Callable[[str], None]) -> None:
+    def __init__(self, prefix: str, look_at: Callable[[str], None], *, state: str = STATE) -> None:
         super().__init__(prefix=prefix, v1=False)
-        self._owner = _Owner(self)
+        self._owner = _Owner(self, state)
         self._look_at = look_at
 
     def fetch(self, *, key: kopf.HandlerId, body: kopf.Body) -> kopf.ProgressRecord | None:
@@ -140,11 +144,14 @@ class OwnDiffBase(kopf.AnnotationsDiffBaseStorage):
     Args:
         prefix: The operator's own.
         look_at: What looks at each object that Kopf handles, if anything does.
+        options: Kopf's: `key`, `ignored_fields`.
     """
 
-    def __init__(self, prefix: str, look_at: Callable[[kopf.Body], None] | None = None) -> None:
-        super().__init__(prefix=prefix, v1=False)
-        self._owner = _Owner(self)
+    def __init__(
+        self, prefix: str, look_at: Callable[[kopf.Body], None] | None = None, **options: Any
+    ) -> None:
+        super().__init__(prefix=prefix, v1=False, **options)
+        self._owner = _Owner(self, self.key)
         self._look_at = look_at
 
     def fetch(self, *, body: kopf.Body) -> kopf.BodyEssence | None:

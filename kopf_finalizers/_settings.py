@@ -10,13 +10,15 @@ another operator's record.
 
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self, cast
 
 import kopf
 
 from ._bodies import finalizers_of
+from ._errors import ConfigurationError
 from ._handler_ids import can_be_kept, refusal_of
-from ._kopf import changing_handlers_of
+from ._kopf import changing_handlers_of, parts_on_object
 from ._names import OperatorIdentity
 from ._own_records import OwnDiffBase, OwnProgress
 from ._resources import HandledResources
@@ -35,10 +37,11 @@ def apply_identity(
     identity: OperatorIdentity,
     *,
     storages: bool = True,
+    given: "GivenStorages",
     marker: "DefaultMarker | None" = None,
     ids: "HandlerIds",
 ) -> None:
-    """Set the finalizer and, unless `storages=False`, the two storages.
+    """Set the finalizer and, unless `storages=False`, the two storages: the identity's or `given`.
 
     An operator that only watches gets a unique finalizer too, which it never writes: Kopf takes
     *its* finalizer off each object on which it has nothing to do, so with Kopf's default name it
@@ -48,9 +51,71 @@ def apply_identity(
     if not storages:
         return
     prefix = identity.storage_prefix
-    settings.persistence.progress_storage = OwnProgress(prefix, ids.look_at)
     look_at = None if marker is None else marker.look_at
-    settings.persistence.diffbase_storage = OwnDiffBase(prefix, look_at)
+    diffbase, options = given.diffbase, dict[str, Any]()
+    if type(diffbase) is kopf.AnnotationsDiffBaseStorage and diffbase.prefix == prefix:
+        # The identity's own place with other options: its records say whose they are, too.
+        options = {"key": diffbase.key, "ignored_fields": diffbase.ignored_fields}
+        diffbase = None
+    own = OwnDiffBase(prefix, look_at, **options)
+    settings.persistence.diffbase_storage = diffbase or own
+    settings.persistence.progress_storage = given.progress or OwnProgress(
+        prefix, ids.look_at, state=own.key
+    )
+
+
+@dataclass(frozen=True)
+class GivenStorages:
+    """The storages that an operator has given in place of the identity's, if any."""
+
+    progress: kopf.ProgressStorage | None = None
+    diffbase: kopf.DiffBaseStorage | None = None
+
+    @classmethod
+    def checked(cls, progress: object, diffbase: object, *, storages: bool) -> Self:
+        """As they were given.
+
+        Raises:
+            ConfigurationError: One is none, or there are to be none.
+        """
+        for what, one, kind in (
+            ("progress_storage", progress, kopf.ProgressStorage),
+            ("diffbase_storage", diffbase, kopf.DiffBaseStorage),
+        ):
+            if one is not None and not isinstance(one, kind):
+                raise ConfigurationError(
+                    f"{what}={one!r} must be a kopf.{kind.__name__}, as Kopf takes it in"
+                    f" settings.persistence.{what}. [given-storage]"
+                )
+            if one is not None and not storages:
+                raise ConfigurationError(
+                    f"{what}= is set, so it does not go with storages=False, which leaves the"
+                    " operator's storages alone: leave one of the two out. [given-storage]"
+                )
+        return cls(cast("Any", progress), cast("Any", diffbase))
+
+
+def warn_of_shared_places(settings: kopf.OperatorSettings) -> None:
+    """Warn of records in Kopf's default place, where those of any Kopf operator are."""
+    kept = {
+        "progress": settings.persistence.progress_storage,
+        "last states": settings.persistence.diffbase_storage,
+    }
+    shared = [
+        what
+        for what, storage in kept.items()
+        if any(getattr(part, "prefix", None) == KOPF_PREFIX for part in parts_on_object(storage))
+    ]
+    if shared:
+        logger.warning(
+            "This operator keeps its %s in Kopf's default place, annotations under %s, where every"
+            " Kopf operator does that does not choose another one: two of them on one resource take"
+            " each other's records for their own, and on.create may never be called. Have the"
+            " identity set it: leave storages=False, or that storage, out of configure(). What"
+            " objects have there already moves with former_storage_prefix=. [shared-place]",
+            " and ".join(shared),
+            KOPF_PREFIX,
+        )
 
 
 class DefaultMarker:

@@ -12,13 +12,20 @@ know:
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
+
+import kopf
 
 from .._changes import Finalizer
 from .._errors import ConfigurationError
+from .._kopf import parts_on_object
 from .._names import MAX_STORAGE_PREFIX, OperatorIdentity, Rollout, check_finalizer
 from .._settings import KOPF_FINALIZER, KOPF_PREFIX, logger
 from .._unset import LEFT_OUT, LeftOut
+
+FormerProgress: TypeAlias = str | kopf.ProgressStorage
+FormerDiffBase: TypeAlias = str | kopf.DiffBaseStorage
+FormerPlaces: TypeAlias = tuple[kopf.ProgressStorage, kopf.DiffBaseStorage]
 
 _ROLLOUTS = ("recognise", "switch")
 
@@ -31,6 +38,8 @@ class Former:
     former_dedicated: dict[str, tuple[str, ...]]
     rollout: Rollout
     former_storage_prefix: str | LeftOut | None
+    former_progress_storage: FormerProgress | None
+    former_diffbase_storage: FormerDiffBase | None
     former_is_shared: bool
 
     @classmethod
@@ -56,11 +65,61 @@ class Former:
                 f' as a string, as in former_storage_prefix="{KOPF_PREFIX}", or None.'
                 " [former-arguments]"
             )
-        if self.former_is_shared and not (isinstance(prefix, str) or self.former):
+        for what, kind in (
+            ("former_progress_storage", kopf.ProgressStorage),
+            ("former_diffbase_storage", kopf.DiffBaseStorage),
+        ):
+            storage = getattr(self, what)
+            if storage is not None and not isinstance(storage, str | kind):
+                raise ConfigurationError(
+                    f"{what}={storage!r} must be the prefix of annotations as a string, or the"
+                    f" storage that the operator had, a kopf.{kind.__name__}. [former-arguments]"
+                )
+            if isinstance(storage, kind) and not parts_on_object(storage):
+                raise ConfigurationError(
+                    f"{what}={storage!r} is none of Kopf's storages, so nobody can tell where its"
+                    " records are on an object, and they could not be taken away when they move."
+                    f" Give one of Kopf's: kopf.Annotations{kind.__name__} or"
+                    f" kopf.Status{kind.__name__}. [former-arguments]"
+                )
+        if self.former_is_shared and not (self._says_places or self.former):
             raise ConfigurationError(
                 "former_is_shared=True is about former names, and there are none: add"
                 f' former=["{KOPF_FINALIZER}"], or leave it out. [former-arguments]'
             )
+
+    @property
+    def _says_places(self) -> bool:
+        places = (
+            self.former_storage_prefix,
+            self.former_progress_storage,
+            self.former_diffbase_storage,
+        )
+        return any(one is not None and one is not LEFT_OUT for one in places)
+
+    def _former_places(
+        self, identity: OperatorIdentity, names: Collection[str], *, storages: bool
+    ) -> "FormerPlaces | None":
+        """Where the operator's records were; None where they do not move."""
+        progress, diffbase = self.former_progress_storage, self.former_diffbase_storage
+        prefix = self.former_storage_prefix
+        if progress is None and diffbase is None:
+            prefix = _checked_prefix(identity, names, prefix, storages=storages)
+            return None if prefix is None else _places(prefix, prefix)
+        # What an operator does not set, it has where Kopf has it.
+        other = prefix if isinstance(prefix, str) else KOPF_PREFIX
+        progress = other if progress is None else progress
+        diffbase = other if diffbase is None else diffbase
+        for what, one in (
+            ("former_progress_storage", progress),
+            ("former_diffbase_storage", diffbase),
+        ):
+            if isinstance(one, str):
+                is_known = {progress, diffbase} - {identity.storage_prefix}
+                _check_prefix(identity, one, what, storages=storages, may_be_own=bool(is_known))
+            elif not storages:
+                raise ConfigurationError(_no_storages(what, repr(one)))
+        return _places(progress, diffbase)
 
     def dedicated_names(self, identity: OperatorIdentity) -> dict[str, tuple[str, ...]]:
         """For each dedicated finalizer, by its whole name: the names that it had.
@@ -108,20 +167,20 @@ class Former:
                 ' and it is a dedicated name of this operator. To drop it, use rollout="switch".'
                 " [former-arguments]"
             )
-        prefix = _checked_prefix(identity, names, self.former_storage_prefix, storages=storages)
-        if self.rollout == "recognise" and not (names or prefix or self.former_dedicated):
+        places = self._former_places(identity, names, storages=storages)
+        if self.rollout == "recognise" and not (names or places or self.former_dedicated):
             raise ConfigurationError(
                 'rollout="recognise" goes on with a former name, and there is none: add'
                 f' former=["{KOPF_FINALIZER}"], or the name that the operator had.'
                 " [former-arguments]"
             )
-        if not names and prefix is None:
+        if not names and places is None:
             return None
         return Rename(
             identity=identity,
             former=names,
             is_back=self.rollout == "recognise",
-            former_storage_prefix=prefix,
+            former_places=places,
             former_is_shared=self.former_is_shared,
         )
 
@@ -134,8 +193,14 @@ class Rename:
     former: tuple[str, ...]
     is_back: bool
     """Whether the former name is written: in the first release."""
-    former_storage_prefix: str | None
+    former_places: FormerPlaces | None
     former_is_shared: bool
+
+    @property
+    def former_storage_prefix(self) -> str | None:
+        """The prefix of the annotations where last states were, if that is where they were."""
+        diffbase = self.former_places[1] if self.former_places else None
+        return getattr(diffbase, "prefix", None)
 
     @property
     def name(self) -> str:
@@ -164,7 +229,8 @@ def _checked_names(name: str, former: Iterable[str], rollout: str) -> tuple[str,
     if name in names:
         raise ConfigurationError(
             f'The former name "{name}" is the new name too: list only names that are to be left.'
-            " [former-name]"
+            " An operator that keeps its finalizer leaves it out here; where its records are"
+            " elsewhere, they move with former_storage_prefix= alone. [former-name]"
         )
     return names
 
@@ -229,26 +295,55 @@ def _checked_prefix(
         return None
     if prefix is None:
         return None
+    _check_prefix(identity, str(prefix), "former_storage_prefix", storages=storages)
+    return str(prefix)
+
+
+def _check_prefix(
+    identity: OperatorIdentity,
+    prefix: str,
+    what: str,
+    *,
+    storages: bool,
+    may_be_own: bool = False,
+) -> None:
+    """Refuse what is no prefix, or not where anything was."""
     if not storages:
-        raise ConfigurationError(
-            f'former_storage_prefix="{prefix}" goes with storages that this library sets: leave'
-            " storages=False out, or this prefix where the operator keeps its own storages."
-            " [former-arguments]"
-        )
+        raise ConfigurationError(_no_storages(what, f'"{prefix}"'))
     try:
         check_finalizer(f"{prefix}/name")
     except ConfigurationError:
         refused = "is no prefix that an annotation can have: it is a domain, without a slash"
     else:
-        if len(prefix) <= MAX_STORAGE_PREFIX and prefix != identity.storage_prefix:
-            return prefix
+        is_own = prefix == identity.storage_prefix and not may_be_own
+        if len(prefix) <= MAX_STORAGE_PREFIX and not is_own:
+            return
         refused = (
             "is where the records are to go: it is about where they were"
-            if prefix == identity.storage_prefix
+            if is_own
             else f"has {len(prefix)} characters, and Kopf takes {MAX_STORAGE_PREFIX}"
         )
     raise ConfigurationError(
-        f'former_storage_prefix="{prefix}" {refused}. Look at the annotations of an object, as in'
+        f'{what}="{prefix}" {refused}. Look at the annotations of an object, as in'
         f' "{KOPF_PREFIX}/last-handled-configuration", and give what stands before the slash.'
         " [former-arguments]"
     )
+
+
+def _no_storages(what: str, value: str) -> str:
+    return (
+        f"{what}={value} goes with storages that this library sets: leave"
+        " storages=False out, or this where the operator keeps its own storages."
+        " [former-arguments]"
+    )
+
+
+def _places(progress: FormerProgress, diffbase: FormerDiffBase) -> FormerPlaces:
+    if isinstance(progress, str):
+        # Kopf's default storage, which has written a status too, up to Kopf 1.43.
+        is_default = progress == KOPF_PREFIX
+        kind = kopf.SmartProgressStorage if is_default else kopf.AnnotationsProgressStorage
+        progress = kind(prefix=progress)
+    if isinstance(diffbase, str):
+        diffbase = kopf.AnnotationsDiffBaseStorage(prefix=diffbase)
+    return progress, diffbase

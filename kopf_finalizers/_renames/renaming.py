@@ -42,12 +42,12 @@ class Renaming:
             finalizer = RecognisedFinalizer(rename.finalizer.written, {rename.name, *rename.former})
             refuse_if_kopf_compares_otherwise(finalizer, finalizer.names)
             settings.persistence.finalizer = finalizer
-        if rename.former_storage_prefix is None:
+        if rename.former_places is None:
             return None
         persistence = settings.persistence
         records = Records(
             Place(persistence.progress_storage, persistence.diffbase_storage),
-            _former_place(rename.former_storage_prefix),
+            Place(*rename.former_places),
             is_back=rename.is_back,
             shared=rename.former_is_shared,
             moves=moves,
@@ -73,10 +73,3 @@ class Renaming:
     def _look(self, **kwargs: Any) -> bool:
         """A filter that never lets Kopf call the handler."""
         return any(mover.look(**kwargs) for mover in self._movers)
-
-
-def _former_place(prefix: str) -> Place:
-    return Place(
-        kopf.AnnotationsProgressStorage(prefix=prefix),
-        kopf.AnnotationsDiffBaseStorage(prefix=prefix),
-    )

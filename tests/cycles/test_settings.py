@@ -33,6 +33,12 @@ def applied(
     return settings
 
 
+def storages_of_its_own(settings: kopf.OperatorSettings) -> None:
+    """What an operator sets that has said `storages=False`."""
+    settings.persistence.progress_storage = kopf.StatusProgressStorage(name="mine")
+    settings.persistence.diffbase_storage = kopf.StatusDiffBaseStorage(name="mine")
+
+
 def body_with(
     *finalizers: str, annotations: dict[str, str] | None = None, **metadata: Any
 ) -> kopf.Body:
@@ -262,6 +268,8 @@ def test_operator_that_has_left_nothing_behind_does_not_warn(
     registry = kopf.OperatorRegistry()
     kopf.on.update("things", registry=registry, id="updated")(lambda **_: None)
     settings = applied(registry=registry, storages=storages, **options)
+    if not storages:
+        storages_of_its_own(settings)
     cycle(registry, settings, dict(body_with(KOPF_FINALIZER)))
     assert warnings_of(caplog) == []
 
@@ -282,6 +290,8 @@ def test_every_object_of_the_operator_is_looked_at(
     """The warning comes in an operator's first cycle over such an object, whatever its storages."""
     registry, settings = kopf.OperatorRegistry(), kopf.OperatorSettings()
     finalizers = Finalizers(IDENTITY, registry=registry, storages=storages)
+    if not storages:
+        storages_of_its_own(settings)
     finalizers.apply(settings)
     if decorator == "ours":
         finalizers.on.delete("things", id="delete")(lambda **_: None)
@@ -303,6 +313,7 @@ def test_identity_that_is_applied_again_warns_once(caplog: pytest.LogCaptureFixt
     finalizers = Finalizers(IDENTITY, registry=registry, storages=False)
     for _ in range(2):
         settings = kopf.OperatorSettings()
+        storages_of_its_own(settings)
         finalizers.apply(settings)
         start(registry, settings)
         cycle(registry, settings, dict(body_with(KOPF_FINALIZER)))
@@ -325,6 +336,8 @@ def an_operator(
     finalizers = Finalizers(IDENTITY, registry=registry, **options)
     given = {"finalizer": finalizer} if finalizer else {}
     cast("Any", finalizers.on.delete)("things", id="delete", **given)(lambda **_: None)
+    if not options.get("storages", True):
+        storages_of_its_own(settings)
     finalizers.apply(settings)
     return settings, registry
 
