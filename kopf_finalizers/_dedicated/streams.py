@@ -212,6 +212,10 @@ class Streams:
         self._warn_of_changes(resource, mine, others)
         assert self._settings is not None  # noqa: S101 - it is applied
         persistence = self._settings.persistence
+        if not isinstance(persistence.diffbase_storage, _SharedDiffBase):
+            # An operator with storages of its own has set it since.
+            storage = persistence.diffbase_storage
+            persistence.diffbase_storage = _SharedDiffBase(storage, self)
         seen = Seen(
             kwargs,
             progress=persistence.progress_storage,

@@ -121,6 +121,26 @@ def test_streams_that_cannot_be_known() -> None:
     assert asyncio.run(_watched())
 
 
+def test_a_storage_that_is_set_late(registry: kopf.OperatorRegistry) -> None:
+    """An operator with storages of its own may set them when the identity is in force."""
+    finalizers = Finalizers(IDENTITY, registry=registry, storages=False)
+    finalizers.on.delete(*OLD)(nothing)
+    finalizers.on.create(*NEW, id="create")(nothing)
+    settings = kopf.OperatorSettings()
+    finalizers.apply(settings)
+    own = kopf.AnnotationsDiffBaseStorage(prefix="own.example.com")
+    settings.persistence.diffbase_storage = own
+    body: dict[str, Any] = {
+        "metadata": {"name": "one", "uid": "1-4", "finalizers": [NAME]}, "spec": {},
+    }  # fmt: skip
+    cycle(registry, settings, body, resource=resource("v1"))
+    # By now both streams are known, and the one that handles no changes keeps no last state.
+    patch = cycle(registry, settings, body, resource=resource("v1beta1")).patch
+    assert "own.example.com/last-handled-configuration" not in str(patch)
+    patch = cycle(registry, settings, body, resource=resource("v1")).patch
+    assert "own.example.com/last-handled-configuration" in str(patch)
+
+
 def test_handlers_of_changes_in_two_streams(
     registry: kopf.OperatorRegistry, caplog: pytest.LogCaptureFixture
 ) -> None:
