@@ -16,10 +16,10 @@ from ._errors import ConfigurationError
 from ._handlers import ResourceArg
 from ._kopf import body_of, guarding_handlers_of, kind_of
 from ._moves import Moves
-from ._names import OperatorIdentity, Rollout
+from ._names import OperatorIdentity
 from ._on import On
 from ._patches import remove_finalizer
-from ._renames.declared import Former, FormerDiffBase, FormerProgress, warn_of_new
+from ._renames.declared import Former, FormerDiffBase, FormerProgress, Rollout, warn_of_new
 from ._resources import Selector
 from ._selection import Selection
 from ._settings import (

@@ -18,7 +18,7 @@ Three rules meet here, and a name that breaks one is refused, never shortened or
 import json
 import re
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
 
@@ -41,9 +41,6 @@ _RESERVED = {
 }
 
 _PLACEHOLDER = "{name}"
-
-Rollout: TypeAlias = Literal["recognise", "switch"]
-"""The releases of a rename that have former names: see `renames.py`."""
 
 
 def _string(what: str, value: object) -> str:

@@ -12,14 +12,14 @@ know:
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Self, TypeAlias
+from typing import Any, Literal, Self, TypeAlias, get_args
 
 import kopf
 
 from .._changes import Finalizer
 from .._errors import ConfigurationError
 from .._kopf import parts_on_object
-from .._names import MAX_STORAGE_PREFIX, OperatorIdentity, Rollout, check_finalizer
+from .._names import MAX_STORAGE_PREFIX, OperatorIdentity, check_finalizer
 from .._settings import KOPF_FINALIZER, KOPF_PREFIX, logger
 from .._unset import LEFT_OUT, LeftOut
 
@@ -27,7 +27,10 @@ FormerProgress: TypeAlias = str | kopf.ProgressStorage
 FormerDiffBase: TypeAlias = str | kopf.DiffBaseStorage
 FormerPlaces: TypeAlias = tuple[kopf.ProgressStorage, kopf.DiffBaseStorage]
 
-_ROLLOUTS = ("recognise", "switch")
+Rollout: TypeAlias = Literal["recognise", "switch"]
+"""The releases of a rename that have former names."""
+
+_ROLLOUTS = get_args(Rollout)
 
 
 @dataclass(frozen=True)
