@@ -9,12 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from kopf_finalizers.testing import ApiServer
+
 from ..conftest import ASSETS, NO_ASSETS
 from ..support.reader import Reader, blocks_of
-from ..support.servers import KubeApiServer, Resource, client_of, wait_until
+from ..support.servers import KubeApiServer, Resource, Server, client_of, wait_until
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
+
+MISSING = [tool for tool in ("kubectl", "jq") if shutil.which(tool) is None]
 
 # Which test types the commands of a page that needs a cluster.
 TYPED_BY = {
@@ -28,20 +32,23 @@ TYPED_BY = {
 }
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[KubeApiServer]:
+pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"there is no {' and no '.join(MISSING)}")
+
+
+@pytest.fixture(scope="module", params=["in-process", "kube-apiserver"])
+def cluster(request: pytest.FixtureRequest) -> Iterator[Server]:
     """A server of its own, on which the pages may define and remove what they like."""
-    if not os.environ.get(ASSETS):
+    if request.param == "in-process":
+        with ApiServer() as server:
+            yield server
+    elif assets := os.environ.get(ASSETS):
+        with KubeApiServer(Path(assets)) as real_server:
+            yield real_server
+    else:
         pytest.skip(NO_ASSETS)
-    if shutil.which("kubectl") is None:
-        pytest.skip("kubectl is not there")
-    with KubeApiServer(Path(os.environ[ASSETS])) as server:
-        yield server
 
 
-def test_the_first_page_can_be_followed_from_top_to_bottom(
-    cluster: KubeApiServer, tmp_path: Path
-) -> None:
+def test_the_first_page_can_be_followed_from_top_to_bottom(cluster: Server, tmp_path: Path) -> None:
     """Whoever types it in its order sees what it shows, and has nothing left at the end."""
     with Reader(cluster, tmp_path) as reader:
         reader.read((DOCS / "start.md").read_text())
@@ -59,8 +66,9 @@ def test_every_page_with_commands_for_a_cluster_is_typed() -> None:
     assert found <= TYPED_BY.keys()
 
 
-@pytest.mark.skipif(shutil.which("jq") is None, reason="jq is not there")
-def test_the_library_can_be_left(cluster: KubeApiServer, tmp_path: Path) -> None:
+# Once is enough for its four operators, on the server that is not ours.
+@pytest.mark.parametrize("cluster", ["kube-apiserver"], indirect=True)
+def test_the_library_can_be_left(cluster: Server, tmp_path: Path) -> None:
     """In the page's releases each object is created once and cleaned up once, plain Kopf's too."""
     databases = Resource("mycompany.com", "v1", "databases", "Database")
     cluster.define(databases.group, databases.version, databases.plural, kind=databases.kind)

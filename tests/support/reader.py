@@ -164,9 +164,12 @@ class Reader:
 
 
 def _within(expected: Any, found: Any) -> bool:
-    """Whether all that is expected is there; lists and values are there as they are."""
+    """Whether all that is expected is there: lists and values as they are, but for an ellipsis."""
     if isinstance(expected, dict):
         return isinstance(found, dict) and all(
             name in found and _within(value, found[name]) for name, value in expected.items()
         )
+    if isinstance(expected, str) and "…" in expected:
+        pattern = ".*".join(map(re.escape, expected.split("…")))
+        return isinstance(found, str) and re.fullmatch(pattern, found) is not None
     return bool(expected == found)
