@@ -32,6 +32,7 @@ from ._settings import (
     logger,
     warn_of_shared_places,
 )
+from ._undeclared import Undeclared
 from ._unset import LEFT_OUT, LeftOut
 
 if TYPE_CHECKING:
@@ -142,7 +143,8 @@ class Finalizers:
         self._renaming: Renaming | None = None
         # One that only watches has left no marker behind, and a former name is recognised.
         unmarked = watches_only or KOPF_FINALIZER in self.former
-        self._marker = None if unmarked else DefaultMarker(identity)
+        self._undeclared = Undeclared(identity, self._known)
+        self._marker = None if unmarked else DefaultMarker(identity, self._undeclared.look_at)
         keeps_former = rollout == "recognise"
         self._own = Finalizer(identity.finalizer, self.former, keeps_former)
         self._dedicated = DedicatedFinalizers(
@@ -224,12 +226,13 @@ class Finalizers:
         if self._rollout == "recognise":
             dedicated = [use.finalizer for use in self._dedicated.uses]
             warn_of_new(dedicated, self._dedicated.former_names)
+        look_at = (self._marker or self._undeclared).look_at
         apply_identity(
             settings,
             self.identity,
             storages=self.storages,
             given=self._given,
-            marker=self._marker,
+            look_at=look_at,
             ids=self._ids,
         )
         if self._marker is not None and not (self.storages and self._given.diffbase is None):
@@ -428,10 +431,15 @@ class Finalizers:
         """
         from ._description import describe
 
-        dedicated = [use.finalizer for use in self._dedicated.uses]
-        dedicated += [one.finalizer for one in self._by_hand]
         former = [*self.former, *self._dedicated.former]
-        return describe(body, self.identity, former=former, dedicated=dedicated)
+        return describe(body, self.identity, former=former, dedicated=self._dedicated_names())
+
+    def _dedicated_names(self) -> list[str]:
+        uses = [use.finalizer for use in self._dedicated.uses]
+        return uses + [one.finalizer for one in self._by_hand]
+
+    def _known(self) -> list[str]:
+        return [*self._own.names, *self._dedicated_names(), *self._dedicated.former]
 
     def inventory(self) -> "list[InventoryEntry]":
         """Every finalizer that the operator's handlers use: for its documentation.
@@ -475,10 +483,12 @@ class Finalizers:
         return self.identity.owns(name) or any(one.finalizer == name for one in self._by_hand)
 
     def _finalizer(self, purpose: str | None) -> Finalizer:
-        """A finalizer with the names that it had before."""
+        """A finalizer that a handler changes by itself, with the names that it had before."""
         if purpose is None:
             return self._own
-        return self._dedicated.finalizer(self.name_for(purpose))
+        finalizer = self._dedicated.finalizer(self.name_for(purpose))
+        self._undeclared.changed(finalizer.names)
+        return finalizer
 
     def __repr__(self) -> str:
         return f"<Finalizers of {self.name}>"

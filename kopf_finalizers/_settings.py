@@ -38,7 +38,7 @@ def apply_identity(
     *,
     storages: bool = True,
     given: "GivenStorages",
-    marker: "DefaultMarker | None" = None,
+    look_at: Callable[[kopf.Body], None] | None = None,
     ids: "HandlerIds",
 ) -> None:
     """Set the finalizer and, unless `storages=False`, the two storages: the identity's or `given`.
@@ -51,7 +51,6 @@ def apply_identity(
     if not storages:
         return
     prefix = identity.storage_prefix
-    look_at = None if marker is None else marker.look_at
     diffbase, options = given.diffbase, dict[str, Any]()
     if type(diffbase) is kopf.AnnotationsDiffBaseStorage and diffbase.prefix == prefix:
         # The identity's own place with other options: its records say whose they are, too.
@@ -124,8 +123,11 @@ class DefaultMarker:
     unchanged: "Unchanged"
     """What else is looked at then; set when the identity is applied."""
 
-    def __init__(self, identity: OperatorIdentity) -> None:
+    def __init__(
+        self, identity: OperatorIdentity, look_too: Callable[[Mapping[str, Any]], None]
+    ) -> None:
         self._identity = identity
+        self._look_too = look_too
         # Whose objects it is asked about, where no storage of its own is.
         self.resources: HandledResources | None = None
         self._warned = set[tuple[str, str]]()
@@ -144,6 +146,7 @@ class DefaultMarker:
     def look_at(self, body: Mapping[str, Any]) -> None:
         """Warn, once for each resource, about an object with Kopf's marker and no other."""
         self.unchanged.check()
+        self._look_too(body)
         if KOPF_FINALIZER in finalizers_of(body) and not self._is_known(body):
             self._warn_once(body)
 

@@ -14,6 +14,7 @@ from ..support.dedicated import (
     OWN,
     PREFIX,
     Operator,
+    alive,
     annotations_of,
     deleting,
     messages,
@@ -152,3 +153,44 @@ def test_success_that_could_not_be_stored_is_not_called_again(
     found = storage.fetch(key=key, body=kopf.Body(cast("kopf.RawBody", body)))
     assert found is not None
     assert found["success"]
+
+
+def undeclared(caplog: pytest.LogCaptureFixture) -> list[str]:
+    found = [one.getMessage() for one in caplog.records if one.name == "kopf_finalizers"]
+    return [one for one in found if one.startswith("No handler declares")]
+
+
+def test_finalizer_that_no_handler_declares_is_warned_about_on_objects_that_hang(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A handler was taken out: its objects hang when they are deleted, and are named once."""
+    operator = two_cleanups(LATER)
+    dns = f"{OWN}.dns"
+    operator.cycle(deleting(OTHER, dns, BACKUPS, OWN))
+    operator.cycle(deleting(dns, OWN, name="another"))
+    (warning,) = undeclared(caplog)
+    assert dns in warning
+    assert "Thing default/t" in warning
+
+
+def test_finalizers_that_somebody_looks_after_are_not_warned_about(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Those of handlers, those that are declared or changed by hand, and all on living objects."""
+    operator = two_cleanups(LATER)
+    operator.finalizers.declare("dns", "things")
+    operator.finalizers.remove(kopf.Patch(), "disks")
+    operator.cycle(alive(f"{OWN}.unknown", BACKUPS, BUCKETS, OWN))
+    operator.cycle(deleting(f"{OWN}.dns", f"{OWN}.disks", BACKUPS, OTHER, OWN, uid="3-4"))
+    assert undeclared(caplog) == []
+
+
+@pytest.mark.parametrize("storages", [True, False])
+def test_finalizer_of_an_operator_without_dedicated_ones_is_warned_about_too(
+    storages: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The last dedicated cleanup may be the one that was taken out."""
+    operator = Operator(storages=storages)
+    operator.on.delete("things")(operator.handler("plain", LATER))
+    operator.cycle(deleting(BACKUPS, OWN))
+    assert len(undeclared(caplog)) == 1
