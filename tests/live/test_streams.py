@@ -20,6 +20,7 @@ from ..support.answers import change_definition
 from ..support.histories import turnover
 from ..support.objects import create, delete, finalizers_now, has_now
 from ..support.operators import MAIN, Operator, running
+from ..support.proxies import Fate, Proxy
 from ..support.servers import Api, Body, Resource, Server, Watched, client_of, wait_until
 
 OLD = Resource("streams.example.com", "v1beta1", "olds", "Old")
@@ -183,7 +184,10 @@ def test_one_kind_in_two_groups(server: Server, api: Api, resource: Resource) ->
 def test_a_restart_while_one_stream_has_finished(
     server: Server, api: Api, old: Resource, new: Resource, seen: Watched
 ) -> None:
-    """An operator that starts anew waits for the other stream, and repeats nothing."""
+    """An operator that starts anew waits for the other stream, even for its list.
+
+    And it repeats nothing.
+    """
     calls = list[str]()
 
     def operator(*, is_ready: bool) -> Operator:
@@ -208,8 +212,15 @@ def test_a_restart_while_one_stream_has_finished(
         wait_until(lambda: calls.count("slow") >= 2 and "fast" in calls)
         assert MAIN in (finalizers_now(api, new) or [])
     tried = calls.count("slow")
-    with running(second.registry, server, new):
-        seen.wait_for("DELETED", "one")
+    late = Fate(held=threading.Event())
+    with Proxy(server) as proxy:
+        assert late.held is not None
+        proxy.rules.append(lambda asked: late if asked.path.startswith(old.path) else None)
+        with running(second.registry, proxy, new):
+            assert late.reached.wait(timeout=30)
+            settle(seen)
+            late.held.set()
+            seen.wait_for("DELETED", "one")
     assert calls.count("fast") == 1
     assert calls.count("slow") == tried + 1
     assert turnover(seen, "one")[MAIN] == (1, 1)
