@@ -55,8 +55,8 @@ class Finalizers:
         progress_storage, diffbase_storage: As in `configure`.
         watches_only: Whether the operator has said that it needs no finalizer.
         registry: Where its decorators register; Kopf's default registry when left out.
-        former, former_dedicated, rollout, former_storage_prefix, former_progress_storage,
-            former_diffbase_storage, former_is_shared: As in `configure`.
+        former, former_dedicated, rollout, former_storage_prefix: As in `configure`.
+        former_progress_storage, former_diffbase_storage, former_is_shared: As in `configure`.
         events, skip_cleanup: As in `configure`.
 
     Raises:
