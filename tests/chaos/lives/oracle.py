@@ -96,9 +96,10 @@ def _taken_by_others(life: Life, name: str, until: int) -> bool:
     )
 
 
-def _could_carry(life: Life, name: str) -> bool:
-    """Whether it was on the object while that was alive: nothing comes to one being deleted."""
-    return any(name in finalizers_of(body) for body in life.versions if not is_deleting(body))
+def _was_on_at_the_end(life: Life, name: str) -> bool:
+    """Whether it was on the object when its deletion began: after that nothing comes to it."""
+    alive = [body for body in life.versions if not is_deleting(body)]
+    return bool(alive) and name in finalizers_of(alive[-1])
 
 
 def _of_calls(life: Life, operator: Described) -> Iterator[str]:
@@ -114,7 +115,7 @@ def _of_calls(life: Life, operator: Described) -> Iterator[str]:
             continue
         if _taken_by_others(life, handler.finalizer, note["version"]):
             continue
-        if note["is deleting"] and not _could_carry(life, handler.finalizer):
+        if note["is deleting"] and not _was_on_at_the_end(life, handler.finalizer):
             continue
         if handler.kind == "delete" and life.ended(handler, note["version"]):
             continue  # it is called again after it has ended, which is looked at elsewhere

@@ -15,7 +15,7 @@ from typing import Any
 import kopf
 
 import kopf_finalizers
-from tests.chaos.lives.described import DOMAIN, OPERATOR, Described, Handler
+from tests.chaos.lives.described import DOMAIN, OPERATOR, STORED, Described, Handler
 from tests.support.servers import Api
 
 GROUP, PLURAL = os.environ["GROUP"], os.environ["PLURAL"]
@@ -120,7 +120,7 @@ def hurry(settings: kopf.OperatorSettings, **_: Any) -> None:
 
 
 described = Described.from_json(os.environ["OPERATOR"])
-for version in sorted({handler.version for handler in described.handlers}):
+for version in sorted({STORED, *(handler.version for handler in described.handlers)}):
 
     @kopf.on.event(GROUP, version, PLURAL, id=f"look-{version}")
     def look(memo: Any, spec: Any, name: str, **_: Any) -> None:
