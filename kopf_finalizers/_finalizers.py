@@ -30,6 +30,7 @@ from ._settings import (
     Unchanged,
     apply_identity,
     logger,
+    warn_of_replaced,
     warn_of_shared_places,
 )
 from ._undeclared import Undeclared
@@ -226,6 +227,14 @@ class Finalizers:
         if self._rollout == "recognise":
             dedicated = [use.finalizer for use in self._dedicated.uses]
             warn_of_new(dedicated, self._dedicated.former_names)
+        rename = self._rename
+        warn_of_replaced(
+            settings,
+            self.identity,
+            former=self.former,
+            former_places=(rename and rename.former_places) or (),
+            storages=self.storages,
+        )
         look_at = (self._marker or self._undeclared).look_at
         apply_identity(
             settings,
@@ -246,6 +255,7 @@ class Finalizers:
             settings,
             self.identity,
             storages=self.storages,
+            registry=registry,
             begin=functools.partial(self._begin, settings, registry),
         )
         # Whoever of them is asked about objects has a look: not every operator has all three.

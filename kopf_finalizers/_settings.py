@@ -9,7 +9,7 @@ another operator's record.
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self, cast
 
@@ -212,6 +212,9 @@ class Unchanged:
 
     Operators that had names of their own set them in a startup handler, which comes after the one
     of `configure`, and are left with both. `begin` is called once, when all of these have run.
+
+    Kopf's settings tell when something is set, whatever that replaces; then each event is looked
+    at, since what has looked at them so far may be what was replaced.
     """
 
     def __init__(
@@ -220,20 +223,38 @@ class Unchanged:
         identity: OperatorIdentity,
         *,
         storages: bool,
+        registry: kopf.OperatorRegistry,
         begin: Callable[[], None],
     ) -> None:
         self._settings = settings
+        self._registry = registry
         self._begin: Callable[[], None] | None = begin
         self._identity = identity
-        self._finalizer = settings.persistence.finalizer
-        self._diffbase = settings.persistence.diffbase_storage if storages else None
+        self._storages = storages
+        self._resources: HandledResources | None = None
         self._warned = False
+        self.renew()
+        _watch(settings.persistence, self._is_set)
 
     def renew(self) -> None:
         """Go by the settings as they are now: this library has changed them itself."""
-        self._finalizer = self._settings.persistence.finalizer
-        if self._diffbase is not None:
-            self._diffbase = self._settings.persistence.diffbase_storage
+        persistence = self._settings.persistence
+        self._finalizer = persistence.finalizer
+        self._diffbase = persistence.diffbase_storage
+        self._progress = _operators_own(persistence.progress_storage)
+
+    def _is_set(self, value: object) -> None:
+        """Somebody has set something."""
+        if self._resources is None and not _is_ours(value):
+            self._resources = HandledResources(
+                self._look, purpose="settings", registry=self._registry
+            )
+            self._resources.ask()
+
+    def _look(self, **_: Any) -> bool:
+        """A filter that never lets Kopf call the handler."""
+        self.check()
+        return False
 
     def check(self) -> None:
         """Look at the settings as they are now; warn once."""
@@ -245,7 +266,9 @@ class Unchanged:
         persistence, changed = self._settings.persistence, list[str]()
         if not _is_same(persistence.finalizer, self._finalizer):
             changed.append("finalizer")
-        if self._diffbase is not None and persistence.diffbase_storage is not self._diffbase:
+        if self._storages and _operators_own(persistence.progress_storage) is not self._progress:
+            changed.append("progress_storage")
+        if self._storages and persistence.diffbase_storage is not self._diffbase:
             changed.append("diffbase_storage")
         if changed:
             self._warned = True
@@ -262,3 +285,83 @@ class Unchanged:
 def _is_same(one: str, other: str) -> bool:
     """Whether it is the same name and recognises the same: one with former names equals these."""
     return type(one) is type(other) and str.__str__(one) == str.__str__(other)
+
+
+def _is_ours(value: object) -> bool:
+    return type(value).__module__.startswith("kopf_finalizers.")
+
+
+def _operators_own(storage: kopf.ProgressStorage) -> kopf.ProgressStorage:
+    """A storage without those of this library that only look on."""
+    while _is_ours(storage) and hasattr(storage, "observed"):
+        storage = storage.observed
+    return storage
+
+
+def _watch(persistence: Any, is_set: Callable[[object], None] | None) -> None:
+    """Have it told when somebody sets the finalizer or a storage."""
+    kind = type(persistence)
+    if not hasattr(kind, "is_watched"):
+
+        class Watched(kind):  # type: ignore[misc, valid-type]
+            is_watched = True
+
+            def __setattr__(self, name: str, value: object) -> None:
+                super().__setattr__(name, value)
+                tell = vars(self).get("_kopf_finalizers")
+                if tell is not None and name in _NAMES:
+                    tell(value)
+
+        persistence.__class__ = Watched
+    vars(persistence)["_kopf_finalizers"] = is_set
+
+
+_NAMES = ("finalizer", "progress_storage", "diffbase_storage")
+
+
+def warn_of_replaced(
+    settings: kopf.OperatorSettings,
+    identity: OperatorIdentity,
+    *,
+    former: Collection[str],
+    former_places: Iterable[object],
+    storages: bool,
+) -> None:
+    """Warn of what was set before, and is about to be replaced, unless the operator has said it.
+
+    Objects that carry it would hang, or be handled anew.
+    """
+    persistence = settings.persistence
+    _watch(persistence, None)
+    replaced = dict[str, str]()
+    finalizer: Any = persistence.finalizer
+    known = (KOPF_FINALIZER, identity.finalizer, *former)
+    if not _is_ours(finalizer) and finalizer and finalizer not in known:
+        replaced["finalizer"] = f'former=["{finalizer}"]'
+    defaults = kopf.OperatorSettings().persistence
+    places = {place for one in former_places for place in _places_of(one)}
+    for name in ("progress_storage", "diffbase_storage") if storages else ():
+        storage = getattr(persistence, name)
+        found = set(_places_of(storage)) - places - set(_places_of(getattr(defaults, name)))
+        if found - {identity.storage_prefix} and not _is_ours(storage):
+            shown = ", ".join(sorted(found))
+            replaced[name] = f"former_{name}=, with what it was set to ({shown})"
+    for name, said in replaced.items():
+        logger.warning(
+            "settings.persistence.%s was set before the identity %s was applied, which takes its"
+            " place: objects that carry what it was would hang when they are deleted, or be handled"
+            " again. Remove the line that sets it; and if objects have it already, say %s."
+            " [set-before]",
+            name,
+            identity.finalizer,
+            said,
+        )
+
+
+def _places_of(storage: object) -> list[str]:
+    """Where a storage keeps records: prefixes of annotations, and fields."""
+    found = list[str]()
+    for part in parts_on_object(storage):
+        field = getattr(part, "field", None)
+        found.append(part.prefix if field is None else ".".join(field))
+    return found

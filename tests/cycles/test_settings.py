@@ -384,3 +384,77 @@ def test_what_is_set_to_the_same_or_left_to_the_operator_is_not_warned_about(
         settings.persistence.diffbase_storage = kopf.StatusDiffBaseStorage()
     looked_at(settings, registry)
     assert warnings_of(caplog) == []
+
+
+@pytest.mark.parametrize("handlers", ["ours", "Kopf's"])
+def test_all_three_that_are_set_anew_are_warned_about(
+    handlers: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also where nothing of the library looks at objects any more: the setting tells it."""
+    registry, settings = kopf.OperatorRegistry(), kopf.OperatorSettings()
+    finalizers = Finalizers(IDENTITY, registry=registry)
+    if handlers == "ours":
+        finalizers.on.delete("things", finalizer="backups", id="backups")(lambda **_: None)
+    kopf.on.delete("things", registry=registry, id="delete")(lambda **_: None)
+    finalizers.apply(settings)
+    before = len(registry._watching.get_all_handlers())
+    settings.persistence.finalizer = "old.org/f"
+    settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix="old.org")
+    settings.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(prefix="old.org")
+    assert len(registry._watching.get_all_handlers()) == before + 1
+    looked_at(settings, registry)
+    (warning,) = warnings_of(caplog)
+    names = ("finalizer", "progress_storage", "diffbase_storage")
+    assert warning.startswith(" and ".join(f"settings.persistence.{name}" for name in names))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "options", "said"),
+    [
+        ("finalizer", "old.org/f", {}, 'former=["old.org/f"]'),
+        ("finalizer", "old.org/f", {"former": ["old.org/f"], "former_storage_prefix": None}, None),
+        ("finalizer", KOPF_FINALIZER, {}, None),
+        ("finalizer", "mycompany.com/db-operator", {}, None),
+        ("finalizer", None, {}, None),
+        (
+            "diffbase_storage",
+            kopf.AnnotationsDiffBaseStorage(prefix="old.org"),
+            {},
+            "former_diffbase_storage=, with what it was set to (old.org)",
+        ),
+        (
+            "progress_storage",
+            kopf.StatusProgressStorage(name="old"),
+            {},
+            "former_progress_storage=, with what it was set to (status.old.progress)",
+        ),
+        (
+            "diffbase_storage",
+            kopf.AnnotationsDiffBaseStorage(prefix="old.org"),
+            {"former_storage_prefix": "old.org"},
+            None,
+        ),
+        (
+            "diffbase_storage",
+            kopf.AnnotationsDiffBaseStorage(prefix="old.org"),
+            {"storages": False},
+            None,
+        ),
+    ],
+)
+def test_what_is_set_before_the_identity_and_replaced_is_warned_about(
+    name: str,
+    value: Any,
+    options: dict[str, Any],
+    said: str | None,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Kopf may load the module with the startup handler of the operator first."""
+    settings = kopf.OperatorSettings()
+    setattr(settings.persistence, name, value)
+    for _ in range(2):  # applied again, it is the identity's own
+        applied(settings=settings, **options)
+    expected = [] if said is None else [f"settings.persistence.{name} was set before the identity"]
+    warnings = [one for one in warnings_of(caplog) if "was set before" in one]
+    assert [one[: len(expected[0])] for one in warnings] == expected
+    assert all(said in one for one in warnings if said)
