@@ -14,7 +14,7 @@ from ._deletions.deletions import Deletions
 from ._deletions.posting import Poster, threshold_of
 from ._errors import ConfigurationError
 from ._handlers import ResourceArg
-from ._kopf import body_of, guarding_handlers_of, kind_of
+from ._kopf import body_of
 from ._moves import Moves
 from ._names import OperatorIdentity
 from ._on import On
@@ -29,7 +29,8 @@ from ._settings import (
     HandlerIds,
     Unchanged,
     apply_identity,
-    logger,
+    introduce,
+    refuse_guarding,
     warn_of_replaced,
     warn_of_shared_places,
 )
@@ -265,7 +266,13 @@ class Finalizers:
             renaming.begin(settings, records, moves, unchanged)
         self._dedicated.apply(settings, unchanged, registry, moves)
         self._is_applied = True
-        self._introduce()
+        introduce(
+            self.identity,
+            former=self.former,
+            watches_only=self.watches_only,
+            own_storages=self.storages and self._given == GivenStorages(),
+            dedicated=[use.finalizer for use in self._dedicated.uses],
+        )
         self._look_at_handlers(settings, registry)
 
     def _begin(self, settings: kopf.OperatorSettings, registry: kopf.OperatorRegistry) -> None:
@@ -280,33 +287,8 @@ class Finalizers:
     ) -> None:
         self._cleanups.check(registry)
         if self.watches_only:
-            self._refuse_guarding(registry)
+            refuse_guarding(self.name, registry)
         self._ids.look_at_all(settings, registry)
-
-    def _refuse_guarding(self, registry: kopf.OperatorRegistry) -> None:
-        """Refuse handlers of Kopf's own decorators for which it would write the finalizer."""
-        found = [f"{kind_of(one)} {one.id}" for one in guarding_handlers_of(registry)]
-        if found:
-            raise ConfigurationError(
-                f"{self.name} was configured with finalizer=None, as an operator that only watches,"
-                f" but Kopf puts its finalizer on objects for {', '.join(found)}. Leave finalizer="
-                " out of configure(); or take a daemon and a timer out, and give an on.delete"
-                " optional=True, so that it never blocks a deletion. [watches-only]"
-            )
-
-    def _introduce(self) -> None:
-        """Say in the log who this operator is: what a reader of it needs before anything else."""
-        dedicated = dict.fromkeys(use.finalizer for use in self._dedicated.uses)
-        logger.info(
-            "This operator is %s%s%s. %s. Dedicated finalizers: %s.",
-            self.name,
-            f" (before: {', '.join(self.former)})" if self.former else "",
-            " and only watches" if self.watches_only else "",
-            f"Its records are under {self.identity.storage_prefix}"
-            if self.storages and self._given == GivenStorages()
-            else "Its storages are its own",
-            ", ".join(dedicated) or "none",
-        )
 
     def _declared(self) -> None:
         """Look at the objects of a handler that is declared when the identity is in force."""

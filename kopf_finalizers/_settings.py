@@ -18,7 +18,7 @@ import kopf
 from ._bodies import finalizers_of
 from ._errors import ConfigurationError
 from ._handler_ids import can_be_kept, refusal_of
-from ._kopf import changing_handlers_of, parts_on_object
+from ._kopf import changing_handlers_of, guarding_handlers_of, kind_of, parts_on_object
 from ._names import OperatorIdentity
 from ._own_records import OwnDiffBase, OwnProgress
 from ._resources import HandledResources
@@ -114,6 +114,43 @@ def warn_of_shared_places(settings: kopf.OperatorSettings) -> None:
             " objects have there already moves with former_storage_prefix=. [shared-place]",
             " and ".join(shared),
             KOPF_PREFIX,
+        )
+
+
+def introduce(
+    identity: OperatorIdentity,
+    *,
+    former: Collection[str],
+    watches_only: bool,
+    own_storages: bool,
+    dedicated: Iterable[str],
+) -> None:
+    """Say in the log who this operator is: what a reader of it needs before anything else."""
+    logger.info(
+        "This operator is %s%s%s. %s. Dedicated finalizers: %s.",
+        identity.finalizer,
+        f" (before: {', '.join(former)})" if former else "",
+        " and only watches" if watches_only else "",
+        f"Its records are under {identity.storage_prefix}"
+        if own_storages
+        else "Its storages are its own",
+        ", ".join(dict.fromkeys(dedicated)) or "none",
+    )
+
+
+def refuse_guarding(name: str, registry: kopf.OperatorRegistry) -> None:
+    """Refuse handlers of Kopf's own decorators for which an operator that only watches would guard.
+
+    Raises:
+        ConfigurationError: There is one.
+    """
+    found = [f"{kind_of(one)} {one.id}" for one in guarding_handlers_of(registry)]
+    if found:
+        raise ConfigurationError(
+            f"{name} was configured with finalizer=None, as an operator that only watches,"
+            f" but Kopf puts its finalizer on objects for {', '.join(found)}. Leave finalizer="
+            " out of configure(); or take a daemon and a timer out, and give an on.delete"
+            " optional=True, so that it never blocks a deletion. [watches-only]"
         )
 
 
