@@ -183,8 +183,9 @@ class Streams:
 
     def begin(self) -> None:
         """Kopf begins a cycle: nothing is hidden that it does not ask about."""
-        self._hidden.set(False)
-        self._cycle.set(None)
+        if self._asked:
+            self._hidden.set(False)
+            self._cycle.set(None)
 
     def _look(self, **kwargs: Any) -> bool:
         """A filter that never lets Kopf call the handler."""
