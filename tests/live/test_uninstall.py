@@ -308,11 +308,12 @@ def test_delete_takes_all_objects_of_three_kinds_away(
     assert place.run(yes=False).exit_code == 0
 
 
-def test_delete_says_who_holds_what_is_left(place: Place) -> None:
+def test_delete_says_who_holds_what_is_left(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the operator does not run, say, or somebody else holds an object."""
+    monkeypatch.setattr("kopf_finalizers._cli.uninstall.POLL", 0.5)
     place.made(0, "a", BACKUPS)
     place.stuck(1, "b", THEIRS)
-    result = place.run("--delete", "--timeout", "0s")
+    result = place.run("--delete", "--timeout", "1s")
     assert result.exit_code == 1
     assert "2 of 2 objects are not gone. They are held by:\n" in result.stdout
     rows = {line.split()[0]: line.split()[1] for line in result.stdout.splitlines()[-2:]}
