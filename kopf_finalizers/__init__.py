@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from ._configure import configure
     from ._description import Description
     from ._finalizers import Finalizers
+    from ._identity import OperatorIdentity
     from ._inventory import InventoryEntry
-    from ._names import FinalizerName, OperatorIdentity, OperatorName, OrganisationDomain, Purpose
+    from ._names import FinalizerName, OperatorName, OrganisationDomain, Purpose
     from ._patches import add_finalizer, remove_finalizer
     from ._plain_patches import has_finalizer, json_patch, merge_patch
 
@@ -63,7 +64,7 @@ _PLACES = {
     "FinalizerOutcome": "_clients.ensure",
     "Finalizers": "_finalizers",
     "InventoryEntry": "_inventory",
-    "OperatorIdentity": "_names",
+    "OperatorIdentity": "_identity",
     "OperatorName": "_names",
     "OrganisationDomain": "_names",
     "Purpose": "_names",

@@ -10,8 +10,8 @@ import kopf
 from ._errors import ConfigurationError
 from ._finalizers import Finalizers
 from ._handlers import FinalizerArg
+from ._identity import OperatorIdentity
 from ._kopf import settings_in_force
-from ._names import OperatorIdentity
 from ._renames.declared import Former, FormerDiffBase, FormerProgress, Rollout
 from ._unset import LEFT_OUT, LeftOut
 

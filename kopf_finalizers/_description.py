@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ._bodies import finalizers_of, is_being_deleted
-from ._names import OperatorIdentity
+from ._identity import OperatorIdentity
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from ._deletions.deletions import Deletions
 from ._deletions.posting import Poster, threshold_of
 from ._errors import ConfigurationError
 from ._handlers import ResourceArg
+from ._identity import OperatorIdentity
 from ._kopf import body_of
 from ._moves import Moves
-from ._names import OperatorIdentity
 from ._on import On
 from ._patches import remove_finalizer
 from ._renames.declared import Former, FormerDiffBase, FormerProgress, Rollout, warn_of_new

@@ -35,7 +35,7 @@ from ._handlers import (
     TimerOptions,
     UpdateOptions,
 )
-from ._names import OperatorIdentity
+from ._identity import OperatorIdentity
 from ._resources import Selector
 from ._unset import LEFT_OUT
 

@@ -18,8 +18,8 @@ import kopf
 from ._bodies import finalizers_of
 from ._errors import ConfigurationError
 from ._handler_ids import can_be_kept, refusal_of
+from ._identity import OperatorIdentity
 from ._kopf import changing_handlers_of, guarding_handlers_of, kind_of, parts_on_object
-from ._names import OperatorIdentity
 from ._own_records import OwnDiffBase, OwnProgress
 from ._resources import HandledResources
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ._bodies import finalizers_of, is_being_deleted, metadata_of
-from ._names import OperatorIdentity
+from ._identity import OperatorIdentity
 from ._settings import logger
 
 

@@ -5,7 +5,7 @@ import json
 import click
 
 from .._errors import ConfigurationError
-from .._names import OperatorIdentity
+from .._identity import OperatorIdentity
 from .errors import NO
 
 

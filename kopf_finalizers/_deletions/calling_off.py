@@ -13,7 +13,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from .._bodies import metadata_of
 from .._errors import ConfigurationError
-from .._names import FinalizerName, OperatorIdentity
+from .._identity import OperatorIdentity
+from .._names import FinalizerName
 from ..instrumentation import CleanupOutcome
 from .held import Deletion, Hold
 

@@ -18,8 +18,9 @@ import kopf
 
 from .._changes import Finalizer
 from .._errors import ConfigurationError
+from .._identity import OperatorIdentity
 from .._kopf import parts_on_object
-from .._names import MAX_STORAGE_PREFIX, OperatorIdentity, check_finalizer
+from .._names import MAX_STORAGE_PREFIX, check_finalizer
 from .._settings import KOPF_FINALIZER, KOPF_PREFIX, logger
 from .._unset import LEFT_OUT, LeftOut
 
