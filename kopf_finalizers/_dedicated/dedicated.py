@@ -230,9 +230,9 @@ class DedicatedFinalizers:
         for one in wanted:
             decide(one, seen, cycle, patch, unhidden(persistence.finalizer))
         if written is not None and leftover:
-            # A merge patch has Kopf make the JSON Patch for what comes back: it loses fewer races.
-            loses = written.lost in LOST and not patch.keys()
-            if loses or not has_effect(patch, body):
+            if written.lost >= LOST and not patch.keys():
+                self._written.overtake(written)
+            if not has_effect(patch, body):
                 wake_up(settings, body, patch)
         return False
 

@@ -10,7 +10,7 @@ from typing import Any, cast
 import kopf
 import pytest
 
-from kopf_finalizers._changes import AddFinalizer, RemoveFinalizer
+from kopf_finalizers._changes import AddFinalizer, RemoveFinalizer, RemoveUnwanted
 from kopf_finalizers._dedicated import sent
 from kopf_finalizers._dedicated.cycle import Cycle
 from kopf_finalizers._dedicated.sent import WrittenObjects
@@ -19,7 +19,7 @@ from kopf_finalizers._moves import Moves
 
 from ..support.dedicated import BACKUPS, OWN, PREFIX, alive, deleting
 from ..support.kopf_cycles import RESOURCE
-from ..support.servers import Body
+from ..support.servers import JSON_PATCH, Body
 
 LOGGER = logging.getLogger("cycle")
 
@@ -240,3 +240,48 @@ def test_what_is_refused_again_and_again_is_sent_by_itself(
     (warning,) = [one.getMessage() for one in caplog.records if one.levelno == logging.WARNING]
     assert BACKUPS in warning
     assert "not now" in warning
+
+
+def test_a_release_that_has_lost_its_races_overtakes(
+    played: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is sent with tests of the object and its list: whoever writes a status is no matter."""
+    server = Server(200, 422, 200)
+
+    async def scene(objects: WrittenObjects) -> None:
+        monkeypatch.setattr(sent, "PAUSES", (60.0,))
+        known = see(objects, BODY, leftover=True)
+        objects.overtake(known)  # nothing was to go yet
+        before = known.task
+        assert before is None
+        send(objects, BODY, *REMOVES)
+        objects.overtake(known)
+        objects.overtake(known)  # it is on its way already
+        await known.task
+        objects.overtake(known)  # refused
+        await known.task
+        objects.overtake(known)  # and so it rests
+        await known.task
+
+    played(server, scene)
+    assert [content_type for _, content_type, _ in server.asked] == [JSON_PATCH] * 2
+    (test_uid, test_list, operation) = server.asked[0][0]
+    assert test_uid["value"] == "1-2"
+    assert test_list["value"] == [BACKUPS, OWN]
+    assert operation["value"] == [OWN]
+
+
+def test_a_removal_that_asks_again_does_not_overtake() -> None:
+    """Whether it is wanted is asked when Kopf sends it: it may be by now."""
+    objects = WrittenObjects()
+
+    async def scene() -> None:
+        see(objects, BODY, leftover=True)
+        send(objects, BODY, RemoveUnwanted(BACKUPS, is_wanted=lambda body: False))
+        known = objects.of(BODY)
+        assert known is not None
+        assert known.waiting == (BACKUPS,)
+        assert known.releases == ()
+        objects.reset()
+
+    asyncio.run(scene())
