@@ -114,8 +114,6 @@ def hurry(settings: kopf.OperatorSettings, **_: Any) -> None:
     settings.posting.enabled = False
     settings.networking.error_backoffs = [0.1, 0.2]
     settings.queueing.error_delays = [0.1, 0.2, 0.5]
-    # On a busy machine its own writes come back late; without them Kopf would call handlers again.
-    settings.persistence.consistency_timeout = 20
     settings.execution.max_workers = 8
 
 

@@ -319,7 +319,7 @@ class World:
                 api, life, "theirs go", lambda names: [n for n in names if n not in THEIRS]
             )
         try:
-            wait_until(lambda: not api.list(self.resource.path), timeout=90)
+            wait_until(lambda: not api.list(self.resource.path), timeout=120)
         except TimeoutError:
             for body in api.list(self.resource.path):
                 name = body["metadata"]["name"]
