@@ -1,6 +1,7 @@
 """What the project says of itself in several places, and that the places agree."""
 
 import ast
+import importlib
 import importlib.metadata
 import re
 import subprocess
@@ -144,17 +145,32 @@ def test_a_source_distribution_has_all_that_the_repository_has(tmp_path: Path) -
     assert missing == set()
 
 
+def _import_without(module: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What the import of the API server for tests says where a module is missing."""
+    for name in list(sys.modules):
+        if name.startswith("kopf_finalizers.testing"):
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ModuleNotFoundError) as refusal:
+        importlib.import_module("kopf_finalizers.testing")
+    return str(refusal.value)
+
+
 @pytest.mark.parametrize("module", ["pytest", "jsonpatch", "aiohttp"])
-def test_what_tests_need_is_said_where_it_is_missing(module: str) -> None:
+def test_what_tests_need_is_said_where_it_is_missing(
+    module: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The API server for tests names the extra to install."""
-    code = f"import sys; sys.modules[{module!r}] = None; import kopf_finalizers.testing"
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    assert _import_without(module, monkeypatch) == (
+        f"kopf_finalizers.testing needs {module}. Install it with the extra for tests:"
+        " pip install 'kopf-finalizers[testing]'."
     )
-    assert done.stderr.splitlines()[-1] == (
-        f"ModuleNotFoundError: kopf_finalizers.testing needs {module}. Install it with the extra"
-        " for tests: pip install 'kopf-finalizers[testing]'."
-    )
+
+
+def test_what_else_is_missing_is_said_as_python_says_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An extra would not help there."""
+    said = _import_without("kopf_finalizers.testing._store", monkeypatch)
+    assert "pip install" not in said
 
 
 def test_forms_for_issues_can_be_read() -> None:
