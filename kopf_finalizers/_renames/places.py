@@ -31,6 +31,14 @@ class Place:
         """How far a handler has come."""
         return answered(self.progress.fetch(key=key, body=body))
 
+    def may_be_on(self, body: kopf.Body) -> bool:
+        """Whether there can be anything of it on an object: quick, and asked of each event."""
+        parts = [*parts_on_object(self.progress), *parts_on_object(self.diffbase)]
+        insides = tuple(f"{part.prefix}/" for part in parts if hasattr(part, "prefix"))
+        if any(key.startswith(insides) for key in body.metadata.annotations):
+            return True
+        return bool(body.get("status")) and any(not hasattr(part, "prefix") for part in parts)
+
     def keep_last_state(
         self, body: kopf.Body, patch: kopf.Patch, essence: kopf.BodyEssence
     ) -> None:

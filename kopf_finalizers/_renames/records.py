@@ -173,9 +173,9 @@ class Records:
         return answered(self.home.progress.clear(essence=essence))
 
     def _without_other(self, body: kopf.Body) -> kopf.Body:
-        paths = self._in_other(self.keys(body), body)
-        if not paths:
+        if not self.other.may_be_on(body):
             return body
+        paths = self._in_other(self.keys(body), body)
         raw = copy.deepcopy(dict(body))
         for path in paths:
             take(raw, path)
@@ -202,6 +202,8 @@ class Records:
 
     def due(self, body: kopf.Body) -> dict[Path, Any]:
         """What brings all records home: values where they are to stand, None where they leave."""
+        if not self.other.may_be_on(body):
+            return {}
         keys, patch = self.keys(body), kopf.Patch()
         if self.other in self.places(body):
             essence = self.last_state(body)

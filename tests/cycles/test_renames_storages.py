@@ -212,6 +212,10 @@ class InAFile(kopf.DiffBaseStorage):
             "leave storages=False out",
         ),
         (
+            {"former_progress_storage": kopf.StatusProgressStorage(), "storages": False},
+            "leave storages=False out",
+        ),
+        (
             {"former_progress_storage": OWN_PLACE, "former_diffbase_storage": OWN_PLACE},
             "is where the records are to go",
         ),
