@@ -330,9 +330,11 @@ class Chaos:
         while not self.over.wait(0.1):
             now = api.get(path).raise_for_status().json()["metadata"]
             if ours <= set(now.get("finalizers", [])):
+                self.restored.add(uid)
+                self.counts["objects restored"] += 1
                 break
-        self.restored.add(uid)
-        self.counts["objects restored"] += 1
+            if self.stop.is_set():
+                break  # nobody else would delete it any more
         self._delete(api, name)
 
     def _hold(self, api: Api) -> None:
@@ -384,7 +386,8 @@ class Chaos:
         self.known[uid] = metadata["name"]
         if len(finalizers) != len(set(finalizers)):
             self._violation("a finalizer is there twice", body)
-        if uid in self.held and FOREIGN not in finalizers and self._still_lacks(body):
+        is_held = uid in self.held and uid not in self.forced
+        if is_held and FOREIGN not in finalizers and self._still_lacks(body):
             self._violation("the foreign finalizer was taken off", body)
 
     def _still_lacks(self, body: Body) -> bool:
