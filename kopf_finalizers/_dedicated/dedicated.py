@@ -230,7 +230,8 @@ class DedicatedFinalizers:
         for one in wanted:
             decide(one, seen, cycle, patch, unhidden(persistence.finalizer))
         if written is not None and leftover:
-            if written.lost >= LOST and not patch.keys():
+            several = self._streams.are_several(patch)  # another one may need it still
+            if written.lost >= LOST and not patch.keys() and not several:
                 self._written.overtake(written)
             if not has_effect(patch, body):
                 wake_up(settings, body, patch)
