@@ -1,11 +1,11 @@
 """`Finalizers`: where an operator's names, settings and decorators meet."""
 
-import functools
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import kopf
 
+from ._application import Application
 from ._changes import Finalizer, append
 from ._dedicated.cleanups import Cleanups
 from ._dedicated.dedicated import DedicatedFinalizers
@@ -16,24 +16,11 @@ from ._errors import ConfigurationError
 from ._handlers import ResourceArg
 from ._identity import OperatorIdentity
 from ._kopf import body_of
-from ._moves import Moves
 from ._on import On
 from ._patches import remove_finalizer
-from ._renames.declared import Former, FormerDiffBase, FormerProgress, Rollout, warn_of_new
+from ._renames.declared import Former, FormerDiffBase, FormerProgress, Rollout
 from ._resources import Selector
-from ._selection import Selection
-from ._settings import (
-    KOPF_FINALIZER,
-    DefaultMarker,
-    GivenStorages,
-    HandlerIds,
-    Unchanged,
-    apply_identity,
-    introduce,
-    refuse_guarding,
-    warn_of_replaced,
-    warn_of_shared_places,
-)
+from ._settings import GivenStorages
 from ._undeclared import Undeclared
 from ._unset import LEFT_OUT, LeftOut
 
@@ -41,7 +28,6 @@ if TYPE_CHECKING:
     from ._dedicated.uses import Use
     from ._description import Description
     from ._inventory import ByHand, InventoryEntry
-    from ._renames.renaming import Renaming
 
 
 class Finalizers:
@@ -127,7 +113,6 @@ class Finalizers:
         self.identity = identity
         self.storages = storages
         self.watches_only = watches_only
-        self._given = GivenStorages.checked(progress_storage, diffbase_storage, storages=storages)
         self._registry = registry
         self._by_hand: list[ByHand] = []
         given = Former.given(
@@ -139,14 +124,9 @@ class Finalizers:
             former_diffbase_storage=former_diffbase_storage,
             former_is_shared=former_is_shared,
         )
-        self._rollout = given.rollout
         dedicated = given.dedicated_names(identity)
         self._rename = given.rename(identity, storages=storages, watches_only=watches_only)
-        self._renaming: Renaming | None = None
-        # One that only watches has left no marker behind, and a former name is recognised.
-        unmarked = watches_only or KOPF_FINALIZER in self.former
         self._undeclared = Undeclared(identity, self._known)
-        self._marker = None if unmarked else DefaultMarker(identity, self._undeclared.look_at)
         keeps_former = rollout == "recognise"
         self._own = Finalizer(identity.finalizer, self.former, keeps_former)
         self._dedicated = DedicatedFinalizers(
@@ -160,21 +140,30 @@ class Finalizers:
                 poster=Poster(threshold_of(events)),
             ),
         )
-        self._selection = Selection(self.describe)
-        self._ids = HandlerIds()
-        self._cleanups = Cleanups()
-        self._is_applied = False
+        cleanups = Cleanups()
+        self._application = Application(
+            identity,
+            storages=storages,
+            given=GivenStorages.checked(progress_storage, diffbase_storage, storages=storages),
+            watches_only=watches_only,
+            rename=self._rename,
+            rollout=given.rollout,
+            dedicated=self._dedicated,
+            cleanups=cleanups,
+            undeclared=self._undeclared,
+            describe=self.describe,
+        )
         # The handlers for which Kopf puts the operator's own finalizer on.
         self._guarded: list[Use] = []
         self.on = On(
             identity,
             self._dedicated,
-            self._cleanups,
+            cleanups,
             watches_only=watches_only,
             storages=storages,
             registry=registry,
             guarded=self._guarded,
-            declared=self._declared,
+            declared=lambda: self._application.declared(self._in_registry()),
         )
 
     @property
@@ -224,92 +213,7 @@ class Finalizers:
             >>> settings.persistence.finalizer
             'mycompany.com/db-operator'
         """
-        registry = self._registry or kopf.get_default_registry()
-        if self._rollout == "recognise":
-            dedicated = [use.finalizer for use in self._dedicated.uses]
-            warn_of_new(dedicated, self._dedicated.former_names)
-        rename = self._rename
-        warn_of_replaced(
-            settings,
-            self.identity,
-            former=self.former,
-            former_places=(rename and rename.former_places) or (),
-            storages=self.storages,
-        )
-        look_at = (self._marker or self._undeclared).look_at
-        apply_identity(
-            settings,
-            self.identity,
-            storages=self.storages,
-            given=self._given,
-            look_at=look_at,
-            ids=self._ids,
-        )
-        if self._marker is not None and not (self.storages and self._given.diffbase is None):
-            self._marker.watch(registry)
-        moves, records, renaming = Moves(), None, self._renaming_in(registry)
-        if renaming is not None:
-            records = renaming.set(settings, moves)
-        self._dedicated.prepare(settings, registry)
-        self._applied = settings
-        self._unchanged = unchanged = Unchanged(
-            settings,
-            self.identity,
-            storages=self.storages,
-            registry=registry,
-            begin=functools.partial(self._begin, settings, registry),
-        )
-        # Whoever of them is asked about objects has a look: not every operator has all three.
-        if self._marker is not None:
-            self._marker.unchanged = unchanged
-        if renaming is not None:
-            renaming.begin(settings, records, moves, unchanged)
-        self._dedicated.apply(settings, unchanged, registry, moves)
-        self._is_applied = True
-        introduce(
-            self.identity,
-            former=self.former,
-            watches_only=self.watches_only,
-            own_storages=self.storages and self._given == GivenStorages(),
-            dedicated=[use.finalizer for use in self._dedicated.uses],
-        )
-        self._look_at_handlers(settings, registry)
-
-    def _begin(self, settings: kopf.OperatorSettings, registry: kopf.OperatorRegistry) -> None:
-        """When all startup handlers have run: they may have declared handlers, too."""
-        self._selection.begin(settings, registry)
-        if self._rename is None or self._rename.former_places is None:
-            warn_of_shared_places(settings)
-        self._look_at_handlers(settings, registry)
-
-    def _look_at_handlers(
-        self, settings: kopf.OperatorSettings, registry: kopf.OperatorRegistry
-    ) -> None:
-        self._cleanups.check(registry)
-        if self.watches_only:
-            refuse_guarding(self.name, registry)
-        self._ids.look_at_all(settings, registry)
-
-    def _declared(self) -> None:
-        """Look at the objects of a handler that is declared when the identity is in force."""
-        if not self._is_applied:
-            return
-        registry = self._registry or kopf.get_default_registry()
-        if self._dedicated.prepare(self._applied, registry):
-            self._unchanged.renew()
-        watched = None if self._marker is None else self._marker.resources
-        moved = None if self._renaming is None else self._renaming.resources
-        for resources in (watched, moved):
-            if resources is not None:
-                resources.ask()
-
-    def _renaming_in(self, registry: kopf.OperatorRegistry) -> "Renaming | None":
-        if self._rename is not None and self._renaming is None:
-            # Imported when it is needed: most operators have no former names.
-            from ._renames.renaming import Renaming
-
-            self._renaming = Renaming(self._rename, registry)
-        return self._renaming
+        self._application.apply(settings, self._in_registry())
 
     def add(self, patch: kopf.Patch, purpose: str | None = None) -> None:
         """Put one of the operator's own finalizers on an object, through a handler's patch.
@@ -452,7 +356,7 @@ class Finalizers:
         """
         from ._inventory import inventory_of, uses_of_kopf
 
-        registry = self._registry or kopf.get_default_registry()
+        registry = self._in_registry()
         former = {self.name: self.former}
         return inventory_of(
             [*self._guarded, *uses_of_kopf(self.name, registry, self._guarded)],
@@ -461,14 +365,16 @@ class Finalizers:
             self._by_hand,
         )
 
+    def _in_registry(self) -> kopf.OperatorRegistry:
+        return self._registry or kopf.get_default_registry()
+
     def _watch(self, patch: kopf.Patch) -> None:
         """Look after the objects of that kind, whoever's decorators the handlers there have."""
         body = body_of(patch) or {}
         if body.get("kind") and body.get("apiVersion"):
             group, _, version = body["apiVersion"].rpartition("/")
             options = (("group", group), ("version", version), ("kind", body["kind"]))
-            registry = self._registry or kopf.get_default_registry()
-            self._dedicated.watch(registry, Selector((), options))
+            self._dedicated.watch(self._in_registry(), Selector((), options))
 
     def _owns(self, name: str) -> bool:
         """Whether it is this operator's, whichever handler puts it on."""

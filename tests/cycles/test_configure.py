@@ -394,7 +394,7 @@ def test_objects_of_handlers_declared_late_are_looked_at(
         finalizers.on.create("things")(fn)
     else:
         kopf.on.create("things", registry=registry)(cast("Any", fn))
-        marker = cast("Any", finalizers._marker)
+        marker = cast("Any", finalizers._application._marker)
         assert not marker.resources._look(body=kopf.Body({"metadata": {}}))
     there = "kopf.zalando.org/KopfFinalizerMarker"
     cycle(registry, settings, {"kind": "Thing", "metadata": {"name": "t", "finalizers": [there]}})

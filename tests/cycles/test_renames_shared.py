@@ -98,7 +98,7 @@ def test_an_object_that_goes_is_forgotten(way: str) -> None:
     """An operator that runs for months remembers only what is there."""
     operator = Operator(former=[KOPF])
     assert operator.finalizers is not None
-    (mover,) = cast("Any", operator.finalizers._renaming)._movers
+    (mover,) = cast("Any", operator.finalizers._application._renaming)._movers
     body = operator.settle(handled_by_plain_kopf(KOPF))
     body = operator.settle(edited(body))
     known = [mover._moves._made, mover._records._written]
