@@ -20,8 +20,8 @@ from .access import JSON_PATCH, METADATA, Cluster, ClusterError, RefusedError
 from .discovery import Resource
 from .listing import Metadata, metadata_of
 
-AT_ONCE = 8
-"""How many objects are changed at the same time."""
+AT_ONCE = 4
+"""How many objects are changed at the same time: more only wait for each other (`make bench`)."""
 
 
 @dataclass(frozen=True)
