@@ -253,7 +253,9 @@ class Finalizers:
         `add` holds: where a handler needs the operator's finalizer, Kopf puts it on again.
 
         Raises:
-            ConfigurationError: As `remove_finalizer` and `name_for`.
+            ConfigurationError: As `remove_finalizer` and `name_for`; also for a finalizer that a
+                handler has declared with `finalizer=`. The library puts that on again in each
+                cycle, and has no handler called before it is there.
 
         Example:
             >>> patch = kopf.Patch()
@@ -261,8 +263,17 @@ class Finalizers:
             >>> patch.fns
             [RemoveFinalizer('mycompany.com/db-operator.snapshots')]
         """
+        finalizer = self._finalizer(purpose)
+        users = [use for use in self._dedicated.uses if use.finalizer == finalizer.name]
+        if users:
+            raise ConfigurationError(
+                f'The finalizer "{finalizer.name}" is declared by {users[0].handler_id}, so it goes'
+                " by itself: taken off by a handler it would be put on again in each cycle, and no"
+                " handler of changes be called any more. Leave this remove() out, or that"
+                " finalizer=. [declared]"
+            )
         self._watch(patch)
-        for name in self._finalizer(purpose).names:
+        for name in finalizer.names:
             remove_finalizer(patch, name)
 
     def declare(

@@ -37,7 +37,8 @@ def remove_finalizer(patch: kopf.Patch, name: str) -> None:
     """Take a finalizer off an object through the patch that Kopf gives to a handler.
 
     All its duplicates go, nobody else's entry does, and it does nothing where there is none.
-    Kopf sends it as it sends `add_finalizer`.
+    Kopf sends it as it sends `add_finalizer`. It is assumed that no handler declares it with
+    `finalizer=`: such a one goes by itself, and would be put on again.
 
     Raises:
         ConfigurationError: As for `add_finalizer`.

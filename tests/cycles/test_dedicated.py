@@ -9,6 +9,7 @@ from typing import Any
 import kopf
 import pytest
 
+from kopf_finalizers import ConfigurationError, remove_finalizer
 from kopf_finalizers._changes import AddFinalizer, RemoveFinalizer
 
 from ..support.dedicated import (
@@ -272,12 +273,22 @@ def test_finalizer_that_a_handler_has_released_is_not_released_twice() -> None:
 
     @operator.finalizers.on.event("things")
     def release(patch: kopf.Patch, **_: Any) -> None:
-        operator.finalizers.remove(patch, "backups")
+        remove_finalizer(patch, BACKUPS)
 
     patch = operator.cycle(deleting(BACKUPS, OWN)).patch
     assert patch.fns.count(RemoveFinalizer(BACKUPS)) == 1
     again = operator.cycle(deleting(BACKUPS, OWN), leftover=patch).patch
     assert again.fns.count(RemoveFinalizer(BACKUPS)) == 1
+
+
+def test_a_handler_does_not_release_what_a_handler_declares() -> None:
+    """It would be put on again in each cycle, and changes be handled in none of them."""
+    operator = Operator()
+    operator.on.create("things", finalizer="backups")(operator.handler("created"))
+    for purpose in ("backups", BACKUPS):
+        with pytest.raises(ConfigurationError, match=r"declared by created, so it goes by itself"):
+            operator.finalizers.remove(kopf.Patch(), purpose)
+    operator.finalizers.remove(kopf.Patch(), "snapshots")
 
 
 def test_finalizer_waits_for_each_id_of_one_cleanup() -> None:
