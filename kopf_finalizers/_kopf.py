@@ -236,7 +236,8 @@ def answered(answer: Answer) -> Answer:
     Raises:
         ConfigurationError: It has to be waited for.
     """
-    if not inspect.isawaitable(answer):
+    # Mostly it is one of these, and Python's own question takes as long as the storage does.
+    if answer is None or type(answer) is dict or not inspect.isawaitable(answer):
         return answer
     if inspect.iscoroutine(answer):
         answer.close()  # or Python would warn that it was never awaited

@@ -41,15 +41,16 @@ class _Owner:
         self, storage: kopf.AnnotationsProgressStorage | kopf.AnnotationsDiffBaseStorage, state: str
     ) -> None:
         self._storage = storage
+        (self._usual_key,) = storage.make_keys(OWNER)
         self._inside = f"{storage.prefix}/"
         # What is no progress there; Kopf may name it otherwise on some objects, by more at the end.
         self._kept = tuple(f"{self._inside}{one}" for one in (state, MARKER))
 
     def whose(self, body: kopf.Body) -> _Whose:
         """Whose they are, as far as they say it."""
-        said = body.metadata.annotations.get(self._key(body))
-        owner = _owner(body)
-        if said is None or said == owner:
+        # Asked in every cycle: Kopf's views of a body look everything up from its root.
+        said = (body["metadata"].get("annotations") or {}).get(self._key(body))
+        if said is None or said == (owner := _owner(body)):
             return "its own"
         return "its name's" if said.split("/")[:-1] == owner.split("/")[:-1] else "another's"
 
@@ -79,13 +80,15 @@ class _Owner:
 
     def _key(self, body: kopf.Body) -> str:
         # Kopf names it otherwise on a ReplicaSet: Kubernetes copies there what its Deployment has.
+        if body.get("kind") != "ReplicaSet":
+            return self._usual_key
         return next(iter(self._storage.make_keys(OWNER, body=body)))
 
 
 def _owner(body: kopf.Body) -> str:
     metadata = body["metadata"]
-    parts = (body.get("kind"), *(metadata.get(key) for key in ("namespace", "name", "uid")))
-    return "/".join(str(part or "") for part in parts)
+    namespace, name, uid = (metadata.get(key) or "" for key in ("namespace", "name", "uid"))
+    return f"{body.get('kind') or ''}/{namespace}/{name}/{uid}"
 
 
 class OwnProgress(kopf.AnnotationsProgressStorage):

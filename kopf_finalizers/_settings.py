@@ -15,7 +15,7 @@ from typing import Any, Self, cast
 
 import kopf
 
-from ._bodies import finalizers_of
+from ._bodies import finalizers_of, metadata_of
 from ._errors import ConfigurationError
 from ._handler_ids import can_be_kept, refusal_of
 from ._identity import OperatorIdentity
@@ -155,7 +155,12 @@ def refuse_guarding(name: str, registry: kopf.OperatorRegistry) -> None:
 
 
 class DefaultMarker:
-    """Warns where an operator may have left its own marker behind, when Kopf had named it."""
+    """Warns where an operator may have left its own marker behind, when Kopf had named it.
+
+    Args:
+        identity: Whose names are looked for.
+        look_too: What looks at objects being deleted as well.
+    """
 
     unchanged: "Unchanged"
     """What else is looked at then; set when the identity is applied."""
@@ -183,8 +188,10 @@ class DefaultMarker:
     def look_at(self, body: Mapping[str, Any]) -> None:
         """Warn, once for each resource, about an object with Kopf's marker and no other."""
         self.unchanged.check()
-        self._look_too(body)
-        if KOPF_FINALIZER in finalizers_of(body) and not self._is_known(body):
+        metadata = metadata_of(body)
+        if metadata.get("deletionTimestamp"):
+            self._look_too(body)
+        if KOPF_FINALIZER in (metadata.get("finalizers") or ()) and not self._is_known(body):
             self._warn_once(body)
 
     def _is_known(self, body: Mapping[str, Any]) -> bool:
@@ -279,6 +286,8 @@ class Unchanged:
         self._finalizer = persistence.finalizer
         self._diffbase = persistence.diffbase_storage
         self._progress = _operators_own(persistence.progress_storage)
+        # What looks on at it, which was seen to be this library's.
+        self._observed = persistence.progress_storage
 
     def _is_set(self, value: object) -> None:
         """Somebody has set something."""
@@ -298,9 +307,14 @@ class Unchanged:
         if self._begin is not None:
             self._begin()  # and again, as long as it finds something wrong
             self._begin = None
-        if self._warned:
+        persistence = self._settings.persistence
+        if self._warned or (
+            persistence.finalizer is self._finalizer
+            and persistence.progress_storage is self._observed
+            and persistence.diffbase_storage is self._diffbase
+        ):
             return
-        persistence, changed = self._settings.persistence, list[str]()
+        changed = list[str]()
         if not _is_same(persistence.finalizer, self._finalizer):
             changed.append("finalizer")
         if self._storages and _operators_own(persistence.progress_storage) is not self._progress:
@@ -317,6 +331,8 @@ class Unchanged:
                 " and ".join(f"settings.persistence.{name}" for name in changed),
                 self._identity.finalizer,
             )
+        else:
+            self._observed = persistence.progress_storage
 
 
 def _is_same(one: str, other: str) -> bool:

@@ -130,6 +130,8 @@ def decide(wanted: Wanted, seen: Seen, cycle: Cycle, patch: kopf.Patch, own: str
         there = tuple(name for name in there if RemoveFinalizer(name) not in patch.fns)
         if not there:
             return  # nothing is added any more, so nobody need be asked
+    elif there and wanted.is_by_all and not finalizer.former:
+        return  # nothing is to be done: most cycles end here
     waiting = cleanups(wanted, seen)
     match seen.is_being_deleted, _found(finalizer, there), _is_wanted(wanted, seen, waiting, own):
         case False, "none", "yes":

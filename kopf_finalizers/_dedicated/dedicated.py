@@ -227,8 +227,9 @@ class DedicatedFinalizers:
             for one in wanted:
                 if written.is_taken_off(one.finalizer, seen.finalizers):
                     written.ended |= give_up(one, seen, patch, kwargs["logger"])
+        own = unhidden(persistence.finalizer)
         for one in wanted:
-            decide(one, seen, cycle, patch, unhidden(persistence.finalizer))
+            decide(one, seen, cycle, patch, own)
         if written is not None and leftover:
             several = self._streams.are_several(patch)  # another one may need it still
             if written.lost >= LOST and not patch.keys() and not several:

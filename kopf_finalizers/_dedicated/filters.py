@@ -22,7 +22,7 @@ from typing import Any, Final, TypeAlias
 
 import kopf
 
-from .._bodies import finalizers_of, is_being_deleted
+from .._bodies import metadata_of
 from .._kopf import answered
 
 Answer: TypeAlias = bool | None
@@ -60,8 +60,9 @@ class Seen:
         diffbase: kopf.DiffBaseStorage,
     ) -> None:
         self.body: kopf.Body = kwargs["body"]
-        self.finalizers: list[str] = finalizers_of(self.body)
-        self.is_being_deleted: bool = is_being_deleted(self.body)
+        metadata = metadata_of(self.body)
+        self.finalizers: list[str] = metadata.get("finalizers") or []
+        self.is_being_deleted = bool(metadata.get("deletionTimestamp"))
         self.progress = progress
         self._diffbase = diffbase
         self._kwargs = kwargs

@@ -161,21 +161,18 @@ class WrittenObjects:
         leftover: bool,
     ) -> Written | None:
         """A cycle begins: Kopf has heard of the object. None where there is nothing to remember."""
-        body, uid = kwargs["body"], _uid_of(kwargs["body"])
-        known = self._known.get(uid)
-        if kwargs["type"] == "DELETED":
+        body = kwargs["body"]
+        known, is_remembered = self.of(body), leftover or is_being_deleted(body)
+        if known is None and not is_remembered:
+            return None  # most cycles end here
+        if kwargs["type"] == "DELETED" or not is_remembered:
             if known is not None:
                 self._forget(known)
             return None
-        if known is None and not (leftover or is_being_deleted(body)):
-            return None
         if known is None:
-            known = self._known[uid] = Written(
+            known = self._known[_uid_of(body)] = Written(
                 settings, progress, kwargs["resource"], _small(body), kwargs["logger"]
             )
-        elif not (leftover or is_being_deleted(body)):
-            self._forget(known)
-            return None
         known.rest()
         known.body = _small(body)
         if is_being_deleted(body):

@@ -130,12 +130,13 @@ class Wanted:
     uses: tuple[Use, ...]
 
     @functools.cached_property
-    def _is_by_all(self) -> bool:
+    def is_by_all(self) -> bool:
+        """Whether a handler wants it on all objects that are alive."""
         return any(use.filters.hold_always for use in self.uses)
 
     def is_by_any(self, seen: Seen) -> bool:
         """Whether a handler wants it on an object that is alive, as far as that is known."""
-        return self._is_by_all or any(use.filters.hold(seen) is not False for use in self.uses)
+        return self.is_by_all or any(use.filters.hold(seen) is not False for use in self.uses)
 
 
 class Uses:

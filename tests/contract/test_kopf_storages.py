@@ -132,3 +132,12 @@ def test_an_operators_own_asynchronous_storage_is_refused_where_it_is_asked() ->
     metadata = {"name": "t", "finalizers": [finalizers.name, finalizers.name_for("backups")]}
     with pytest.raises(ConfigurationError, match="A storage of this operator is asynchronous"):
         cycle(registry, settings, {"metadata": {**metadata, "deletionTimestamp": "2030-01-01"}})
+
+
+@pytest.mark.parametrize("owner", ["Deployment", "Thing"])
+@pytest.mark.parametrize("kind", ["Thing", "Deployment", "Pod", "StatefulSet", None])
+def test_keys_are_marked_on_replica_sets_alone(kind: str | None, owner: str) -> None:
+    """On other objects the library knows a key without asking for each of them."""
+    storage = kopf.AnnotationsProgressStorage(prefix="a.org", v1=False)
+    raw: Any = {"kind": kind, "metadata": {"ownerReferences": [{"kind": owner}]}}
+    assert storage.make_keys("fn", body=kopf.Body(raw)) == storage.make_keys("fn")
