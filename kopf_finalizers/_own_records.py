@@ -146,21 +146,18 @@ class OwnDiffBase(kopf.AnnotationsDiffBaseStorage):
 
     Args:
         prefix: The operator's own.
-        look_at: What looks at each object that Kopf handles, if anything does.
+        look_at: What looks at each object that Kopf handles.
         options: Kopf's: `key`, `ignored_fields`.
     """
 
-    def __init__(
-        self, prefix: str, look_at: Callable[[kopf.Body], None] | None = None, **options: Any
-    ) -> None:
+    def __init__(self, prefix: str, look_at: Callable[[kopf.Body], None], **options: Any) -> None:
         super().__init__(prefix=prefix, v1=False, **options)
         self._owner = _Owner(self, self.key)
         self._look_at = look_at
 
     def fetch(self, *, body: kopf.Body) -> kopf.BodyEssence | None:
         """What of this object was handled last."""
-        if self._look_at is not None:
-            self._look_at(body)
+        self._look_at(body)
         return None if self._owner.whose(body) == "another's" else super().fetch(body=body)
 
     def store(self, *, body: kopf.Body, patch: kopf.Patch, essence: kopf.BodyEssence) -> None:

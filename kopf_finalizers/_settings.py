@@ -38,7 +38,7 @@ def apply_identity(
     *,
     storages: bool = True,
     given: "GivenStorages",
-    look_at: Callable[[kopf.Body], None] | None = None,
+    look_at: Callable[[kopf.Body], None],
     ids: "HandlerIds",
 ) -> None:
     """Set the finalizer and, unless `storages=False`, the two storages: the identity's or `given`.

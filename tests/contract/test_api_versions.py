@@ -274,6 +274,8 @@ def test_objects_in_a_version_that_is_gone(api: Api, server: Server) -> None:
         api.delete(old.path_to("lost")),
     ):
         refused(answer, 500, words)
+    accepted(api.merge_patch(path, {"spec": {"versions": versions}}))
+    wait_until(lambda: api.get(old.path).is_success, what="found again")
 
 
 def is_stored_anew(api: Api, resource: Resource, before: Body, patch: Body) -> bool:

@@ -233,6 +233,8 @@ def test_a_hook_added_at_startup_hears_of_handlers_without_dedicated_finalizers(
     with telling(Told()) as told:
         instrumentation.add_hook(told)
         start(operator.registry, operator.settings)
+        operator.cycle(alive(OWN), type="MODIFIED")
+        assert told.of(OWN) == []
         operator.cycle(deleting(OWN))
         assert len(asked) == 1
     assert told.of(OWN) == ["held", "attempt failed"]
