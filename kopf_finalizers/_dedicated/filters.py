@@ -62,7 +62,7 @@ class Seen:
         self.body: kopf.Body = kwargs["body"]
         metadata = metadata_of(self.body)
         self.finalizers: list[str] = metadata.get("finalizers") or []
-        self.is_being_deleted = bool(metadata.get("deletionTimestamp"))
+        self.is_being_deleted: bool = bool(metadata.get("deletionTimestamp"))
         self.progress = progress
         self._diffbase = diffbase
         self._kwargs = kwargs
