@@ -18,11 +18,9 @@ from kopf_finalizers._cluster.changing import Outcome, Releasing, Target
 from kopf_finalizers.testing import ApiServer
 
 from ..support.commands import DISCOVERY, kubeconfig, on_terminal, run, scripted
+from ..support.held import BACKUPS, OURS, THEIRS, made, stuck
 from ..support.servers import Api, KubeApiServer, Resource, Server, client_of, wait_until
 
-OURS = "mycompany.com/db-operator"
-BACKUPS = f"{OURS}.backups"
-THEIRS = "other.org/f"
 OPERATOR = """
 import kopf
 import kopf_finalizers
@@ -36,16 +34,6 @@ def drop_backups(**_):
 @finalizers.on.daemon("example.com", "v1", "things")
 def watch(**_): ...
 """
-
-
-def made(api: Api, resource: Resource, name: str, *finalizers: str, **metadata: Any) -> None:
-    body = resource.body(name, finalizers=list(finalizers), **metadata)
-    api.create(resource.path, body).raise_for_status()
-
-
-def stuck(api: Api, resource: Resource, name: str, *finalizers: str, **metadata: Any) -> None:
-    made(api, resource, name, *finalizers, **metadata)
-    api.delete(resource.path_to(name)).raise_for_status()
 
 
 def finalizers_of(api: Api, resource: Resource, name: str) -> list[str] | None:
