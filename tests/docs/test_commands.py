@@ -73,9 +73,16 @@ def a_cluster() -> Iterator[ApiServer]:
 def comparable(text: str) -> list[str]:
     """The lines, without what is another time each time."""
     text = re.sub(r"\b\d{4}-\d\d-\d\dT[\d:.]+(?:Z|\+00:00)", "TIME", text)
-    text = re.sub(r"\b(?:\d+[dhms]){1,2}\b", "AGE", text)
+    # Before ages, which a part of it may look like.
     text = re.sub(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", "UID", text)
+    text = re.sub(r"\b(?:\d+[dhms]){1,2}\b", "AGE", text)
     return sorted(" ".join(line.split()) for line in text.strip().splitlines())
+
+
+def test_what_is_another_time_each_time_is_left_out_whole() -> None:
+    """A UID of which a part could be an age is a UID still."""
+    uid = "11d2e0f4-95d7-955d-0042-0123456789ab"
+    assert comparable(f"orders  {uid}  since 3m10s") == ["orders UID since AGE"]
 
 
 def printed(command: str, server: ApiServer) -> str:
