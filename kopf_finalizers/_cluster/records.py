@@ -1,32 +1,19 @@
 """What Kopf has noted of its handlers on an object: how often each was tried, and when it is next.
 
-Kopf (1.44 to 1.45) keeps one annotation for each handler that is not at its end: under the prefix
-of the operator's progress storage, JSON with `started`, `stopped`, `delayed`, `purpose`, `retries`,
-`success`, `failure`, `message` and `subrefs`, of which those that are null may be missing. What is
-not of that form is none of Kopf's, whatever its prefix is.
+Kopf (1.44 to 1.45) keeps one annotation for each handler that is not at its end, under the prefix
+of the operator's progress storage. What is not of its form is none of Kopf's, whatever its prefix.
 """
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from .._records_of_others import progress_in
 from .ages import read_time
 
 KEPT_BESIDE = ("kopf-managed", "last-handled-configuration", "touch-dummy")
 """What a Kopf operator keeps under its prefix besides records (Kopf 1.44 to 1.45)."""
-
-_TIMES = ("started", "stopped", "delayed")
-_FORMS: Mapping[str, type | tuple[type, ...]] = {
-    **dict.fromkeys(_TIMES, str),
-    "purpose": str,
-    "message": str,
-    "retries": int,
-    "success": bool,
-    "failure": bool,
-    "subrefs": list,
-}
 
 
 @dataclass(frozen=True)
@@ -70,13 +57,10 @@ class Record:
 
 def records_of(metadata: Mapping[str, Any]) -> list[Record]:
     """All records on an object, those of one prefix together, sub-handlers after their parents."""
-    annotations: Mapping[str, Any] = metadata.get("annotations") or {}
     found = list[Record]()
-    for key, value in annotations.items():
-        prefix, slash, handler = key.rpartition("/")
-        told = _read(value) if slash else None
-        if told is not None:
-            found.append(_record(prefix, handler, told))
+    for key, told in progress_in(metadata.get("annotations") or {}).items():
+        prefix, _, handler = key.rpartition("/")
+        found.append(_record(prefix, handler, told))
     return sorted(found, key=lambda one: (one.prefix, one.handler))
 
 
@@ -85,23 +69,6 @@ def prefixes_of(metadata: Mapping[str, Any]) -> set[str]:
     annotations: Iterable[str] = metadata.get("annotations") or {}
     found = {key.rpartition("/")[0] for key in annotations if key.rpartition("/")[2] in KEPT_BESIDE}
     return (found | {one.prefix for one in records_of(metadata)}) - {""}
-
-
-def _read(value: object) -> dict[str, Any] | None:
-    """The fields of a record; None where it is none."""
-    try:
-        told = json.loads(value) if isinstance(value, str) else None
-    except ValueError:
-        return None
-    if not isinstance(told, dict) or "started" not in told or not told.keys() <= _FORMS.keys():
-        return None
-    for name, one in told.items():
-        wrong = isinstance(one, bool) and _FORMS[name] is int
-        if one is not None and (wrong or not isinstance(one, _FORMS[name])):
-            return None
-    if any(told.get(name) and read_time(told[name]) is None for name in _TIMES):
-        return None
-    return told
 
 
 def _record(prefix: str, handler: str, told: Mapping[str, Any]) -> Record:

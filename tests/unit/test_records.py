@@ -9,6 +9,7 @@ import pytest
 
 from kopf_finalizers._cluster.ages import read_span, read_time, write_span
 from kopf_finalizers._cluster.records import key_of, prefixes_of, records_of
+from kopf_finalizers._records_of_others import last_states_in
 
 STARTED = "2026-01-01T00:00:00.000000"
 
@@ -117,3 +118,51 @@ def test_a_time_without_a_zone_is_utc() -> None:
     """Nothing is guessed of the place where it was written."""
     assert read_time("2026-01-01T00:00:00") == read_time("2026-01-01T00:00:00Z")
     assert read_time(None) is None
+
+
+@pytest.mark.parametrize("kind", ["Thing", "ReplicaSet"])
+@pytest.mark.parametrize("options", [{}, {"key": "last"}, {"prefix": "any.example.com"}])
+def test_a_last_state_is_told_from_its_form(options: dict[str, Any], kind: str) -> None:
+    """Under whatever prefix and key an operator has Kopf write it."""
+    storage = kopf.AnnotationsDiffBaseStorage(**options)
+    raw: Any = {
+        "kind": kind,
+        "metadata": {"name": "one", "labels": {"a": "ü"}, "annotations": {"note": "x"}},
+        "data": {"size": [1, 2.5, None]},
+        "status": {"phase": "Ready"},
+    }
+    body, patch = kopf.Body(raw), kopf.Patch()
+    essence = storage.build(body=body, extra_fields=["status.phase"])
+    storage.store(body=body, patch=patch, essence=essence)
+    annotations = dict(patch["metadata"]["annotations"])
+    keys = set(storage.make_keys(storage.key, body=body))
+    assert set(last_states_in(annotations, raw)) == keys
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("any.example.com/last", '{"spec":{}}'),
+        ("any.example.com/last", '{"spec": {}}\n'),
+        ("any.example.com/last", '{"ingress":true}\n'),
+        ("any.example.com/last", "{}\n"),
+        ("any.example.com/last", "{spec}\n"),
+        ("any.example.com/last", 7),
+        ("last", '{"spec":{}}\n'),
+        ("any.example.com/last-handled-configuration", "[]"),
+        ("any.example.com/last-handled-configuration", "see the wiki"),
+        (
+            "kubectl.kubernetes.io/last-applied-configuration",
+            '{"apiVersion":"v1","kind":"Thing","metadata":{},"spec":{}}\n',
+        ),
+    ],
+)
+def test_what_is_not_of_the_form_of_a_last_state_is_none(key: str, value: object) -> None:
+    """Many write JSON into annotations, kubectl among them."""
+    assert last_states_in({key: value}, ["apiVersion", "kind", "metadata", "spec"]) == []
+
+
+def test_under_kopfs_own_key_any_state_is_one() -> None:
+    """However an older Kopf has written it, and whatever the object has had."""
+    key = "any.example.com/last-handled-configuration"
+    assert last_states_in({key: '{"data": {}}'}) == [key]
