@@ -251,7 +251,7 @@ def answered(answer: Answer) -> Answer:
 
 
 class RefusedError(Exception):
-    """An API server has not taken a patch.
+    """An API server has refused what it was asked.
 
     Attributes:
         status: Its answer; 0 where there was none.
@@ -280,18 +280,66 @@ async def patch_object(
     Raises:
         RefusedError: The API server has not taken it, or has not answered.
     """
+    return await _asked(
+        "patch",
+        resource.get_url(
+            namespace=metadata.get("namespace"), name=metadata["name"], subresource=subresource
+        ),
+        headers={"Content-Type": content_type},
+        payload=payload,
+        settings=settings,
+        logger=logger,
+    )
+
+
+async def is_there(
+    resource: kopf.Resource,
+    metadata: Mapping[str, Any],
+    *,
+    settings: kopf.OperatorSettings,
+    logger: kopf.Logger,
+) -> bool:
+    """Ask an API server whether this object, and no later one of its name, is there.
+
+    It is a list of objects with this name, since Kopf's operators have the right to list, and need
+    none to get. Kopf tells nothing of an object that went while no watch was open, and there is no
+    public way to ask the API server as whom Kopf does.
+
+    Raises:
+        RefusedError: The API server has not answered; that a resource is not served is an answer.
+    """
+    selector = {"fieldSelector": f"metadata.name={metadata['name']}"}
+    url = resource.get_url(namespace=metadata.get("namespace"), params=selector)
+    headers = {"Accept": "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"}
+    try:
+        found = await _asked("get", url, headers=headers, settings=settings, logger=logger)
+    except RefusedError as refusal:
+        if refusal.status == 404:
+            return False
+        raise
+    uids = [one["metadata"].get("uid") for one in found.get("items") or ()]
+    return metadata["uid"] in uids
+
+
+async def _asked(
+    method: str,
+    url: str,
+    *,
+    settings: kopf.OperatorSettings,
+    **request: Any,
+) -> Mapping[str, Any]:
+    """Ask an API server through Kopf's own client, once.
+
+    Raises:
+        RefusedError: It has refused, or has not answered.
+    """
     api = importlib.import_module("kopf._cogs.clients.api")
     errors = importlib.import_module("kopf._cogs.clients.errors")
     once = dataclasses.replace(settings.networking, error_backoffs=())
+    once_settings = dataclasses.replace(settings, networking=once)
     try:
-        answer: Mapping[str, Any] = await api.patch(
-            url=resource.get_url(
-                namespace=metadata.get("namespace"), name=metadata["name"], subresource=subresource
-            ),
-            headers={"Content-Type": content_type},
-            payload=payload,
-            settings=dataclasses.replace(settings, networking=once),
-            logger=logger,
+        answer: Mapping[str, Any] = await getattr(api, method)(
+            url=url, settings=once_settings, **request
         )
     except errors.APIError as error:
         raise RefusedError(error.status, error.message or str(error) or repr(error)) from error

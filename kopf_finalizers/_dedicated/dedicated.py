@@ -212,7 +212,7 @@ class DedicatedFinalizers:
         body: kopf.Body = kwargs["body"]
         wanted = self._uses.of(registry, *self._streams.resources_of(body, kwargs["resource"]))
         if self._deletions.concern(kwargs["type"], body):
-            self._look(kwargs, wanted, registry, progress)
+            self._look(kwargs, wanted, registry, progress, settings)
             progress = self._deletions.reading(progress)
         if written is not None and written.ended:
             progress = Remembering(progress, written.ended)
@@ -244,6 +244,7 @@ class DedicatedFinalizers:
         wanted: Iterable[Wanted],
         registry: kopf.OperatorRegistry,
         progress: kopf.ProgressStorage,
+        settings: kopf.OperatorSettings,
     ) -> None:
         """Have it seen that an object is being deleted, or has gone."""
         self._deletions.look(
@@ -254,6 +255,7 @@ class DedicatedFinalizers:
                 registry=registry,
                 logger=kwargs["logger"],
                 progress=progress,
+                settings=settings,
                 cleanups=[
                     (name, tuple(use for use in one.uses if use.is_cleanup))
                     for one in wanted

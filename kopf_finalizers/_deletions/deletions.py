@@ -10,11 +10,11 @@ Kopf (1.44 to 1.45) handles an object in cycles, one for each event. What is see
 | the progress storage is told how an attempt ended | hooks are told |
 | a patch is about to be sent | it is noted which finalizers it takes off |
 
-Nothing is kept of objects that are not being deleted. An operator that starts anew knows those that
-are as soon as Kopf has listed them.
+Between cycles the API server is asked for those of which nothing is heard: `silence.py`. Nothing is
+kept of objects that are not being deleted. An operator that starts anew knows those that are as
+soon as Kopf has listed them.
 """
 
-import asyncio
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -31,16 +31,13 @@ from ..instrumentation._hooks import tell
 from .calling_off import CallingOff
 from .held import Cleanup, Deletion, Hold, Progress, deletion_time, error_of, reference_to, shown
 from .posting import Poster
+from .silence import Silence
 
-# Events in which an object goes, or is on a new list.
-_OF_ALL = frozenset({"DELETED", None})
 # For how long an object that has gone is remembered, since a watch of another version of its kind
 # may still tell of it.
 _REMEMBERED = 60.0
 # And how many of them at most.
 _MOST = 1000
-# How long after a new list began an object that is on it was seen again.
-_LISTING = 30.0
 
 
 @dataclass(frozen=True)
@@ -54,6 +51,8 @@ class Sighting:
     logger: kopf.Logger
     progress: kopf.ProgressStorage
     """The operator's own storage."""
+
+    settings: kopf.OperatorSettings
 
     cleanups: Iterable[tuple[str, tuple[Cleanup, ...]]]
     """All names of each dedicated finalizer of the resource, and the cleanups that it is for."""
@@ -88,14 +87,13 @@ class Deletions:
         self.is_wanted: bool = poster.after is not None or calling_off.annotation is not None
         self._known = dict[str, Deletion]()
         self._gone = dict[str, float]()
-        self._listed = set[tuple[kopf.Resource, str | None]]()
+        self._silence = Silence(self._miss)
 
     def reset(self) -> None:
         """Begin anew, as an operator does that starts: what it held before is not seen now."""
         for deletion in list(self._known.values()):
             self._forget(deletion, CleanupOutcome.UNSEEN)
         self._gone.clear()
-        self._listed.clear()
 
     @property
     def is_active(self) -> bool:
@@ -108,17 +106,14 @@ class Deletions:
         """Whether there is anything to see here: most objects are not being deleted."""
         if not self.is_active:
             return False
-        return event in _OF_ALL or is_being_deleted(body)
+        return event == "DELETED" or is_being_deleted(body)
 
     def look(self, seen: Sighting) -> None:
         """Look at one object in one cycle, before anything else is done about it."""
-        metadata = seen.body["metadata"]
-        if seen.event is None and self._known:
-            self._look_for_the_missing(seen.resource, metadata.get("namespace"))
         if seen.event == "DELETED":
-            self._see_it_go(metadata["uid"])
+            self._see_it_go(seen.body["metadata"]["uid"])
         elif is_being_deleted(seen.body) and (deletion := self._deletion(seen)) is not None:
-            deletion.looked_at, deletion.is_calling = time.monotonic(), False
+            self._silence.broken(deletion)
             present = finalizers_of(seen.body)
             for hold in [one for one in deletion.holds.values() if one.finalizer not in present]:
                 self._went(deletion, hold, hold.outcome())
@@ -152,6 +147,7 @@ class Deletions:
             others=ids - {one.handler_id for one in cleanups},
             holds=holds,
             own=next((holds[name] for name in holds if name in self._own_names), None),
+            settings=seen.settings,
         )
         for key in ids:
             record = answered(seen.progress.fetch(key=cast("kopf.HandlerId", key), body=seen.body))
@@ -179,36 +175,21 @@ class Deletions:
     def _see_it_go(self, uid: str) -> None:
         deletion = self._known.get(uid)
         if deletion is not None:
-            now = time.monotonic()
-            while self._gone and (
-                now - next(iter(self._gone.values())) >= _REMEMBERED or len(self._gone) >= _MOST
-            ):
-                del self._gone[next(iter(self._gone))]
-            self._gone[uid] = now
+            self._remember(uid)
             self._forget(deletion)
 
-    def _look_for_the_missing(self, resource: kopf.Resource, namespace: str | None) -> None:
-        """A new list has begun, and has no objects that went while no watch was open.
+    def _miss(self, deletion: Deletion) -> None:
+        """It has gone, and Kopf has not told of it."""
+        self._remember(deletion.uid)
+        self._forget(deletion, CleanupOutcome.UNSEEN)
 
-        Kopf tells of none of these. They are those that it does not tell of while it goes through
-        the list, unless it still waits for a handler that it has called.
-        """
-        listed, began = (resource, namespace), time.monotonic()
-        if listed in self._listed:
-            return
-        self._listed.add(listed)
-
-        def look_for_them() -> None:
-            self._listed.discard(listed)
-            for deletion in list(self._known.values()):
-                if (
-                    (deletion.resource, deletion.namespace) == listed
-                    and deletion.looked_at < began
-                    and not deletion.is_calling
-                ):
-                    self._forget(deletion, CleanupOutcome.UNSEEN)
-
-        asyncio.get_running_loop().call_later(_LISTING, look_for_them)
+    def _remember(self, uid: str) -> None:
+        now = time.monotonic()
+        while self._gone and (
+            now - next(iter(self._gone.values())) >= _REMEMBERED or len(self._gone) >= _MOST
+        ):
+            del self._gone[next(iter(self._gone))]
+        self._gone[uid] = now
 
     # In the progress storage
 
@@ -235,11 +216,7 @@ class Deletions:
         deletion.attempts[key] = 0 if record is None else record.get("retries") or 0
         if _is_finished(record):
             return record
-        record = self._calling_off.awakened(deletion, key, record)
-        if key in deletion.ids:
-            now = deletion.moment(deletion.seconds())
-            deletion.is_calling |= record is None or (record.get("delayed") or "") <= now
-        return record
+        return self._calling_off.awakened(deletion, key, record)
 
     def attempted(self, key: str, body: kopf.Body, record: kopf.ProgressRecord) -> None:
         """An attempt has ended, or a handler is noted that was not called yet."""
@@ -271,7 +248,6 @@ class Deletions:
         deletion = self._known_of(body)
         if deletion is None:
             return
-        deletion.is_calling = False
         for fn in patch.fns:
             if isinstance(fn, RemoveFinalizer) and fn.name in deletion.holds:
                 deletion.holds[fn.name].is_sent = True

@@ -154,20 +154,25 @@ class Deletion:
     own: Hold | None
     """The operator's own finalizer."""
 
-    looked_at: float = 0.0
+    settings: kopf.OperatorSettings
+    """With which the API server is asked for it."""
+
     attempts: dict[str, int] = field(default_factory=dict)
     """How often each handler had been called when Kopf asked last, sub-handlers too."""
 
     called_off: dict[str, CleanupOutcome] = field(default_factory=dict)
     """Handlers that are not to be called, and why."""
 
-    is_calling: bool = False
-    """Kopf may be waiting for a handler."""
-
     annotation: str | None = None
     """What it said when the log was last told of unknown purposes in it."""
 
     timers: dict[str, asyncio.TimerHandle] = field(default_factory=dict)
+
+    silence: asyncio.TimerHandle | None = None
+    questions: int = 0
+    """How often the API server was asked for it since it was heard of."""
+
+    question: "asyncio.Task[None] | None" = None
 
     @property
     def uid(self) -> str:
@@ -207,10 +212,17 @@ class Deletion:
         delay = max(0.0, seconds - self.seconds())
         self.timers[what] = asyncio.get_running_loop().call_later(delay, fn)
 
+    def in_silence(self, seconds: float, fn: Callable[[], None]) -> None:
+        """Have something done so many seconds from now, and nothing else that was to be done so."""
+        if self.silence is not None:
+            self.silence.cancel()
+        self.silence = asyncio.get_running_loop().call_later(seconds, fn)
+
     def stop(self) -> None:
         """Whatever was to be done later is not done."""
-        for timer in self.timers.values():
-            timer.cancel()
+        for timer in (*self.timers.values(), self.silence, self.question):
+            if timer is not None:
+                timer.cancel()
 
 
 def reference_to(body: Mapping[str, Any]) -> kopf.Body:

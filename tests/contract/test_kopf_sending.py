@@ -1,8 +1,9 @@
 """What the library needs of Kopf's own client, to send at another time than Kopf does."""
 
 import asyncio
+import dataclasses
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import kopf
@@ -10,35 +11,40 @@ import pytest
 from kopf._cogs.clients import auth
 from kopf._cogs.structs import credentials
 
-from kopf_finalizers._kopf import RefusedError, patch_object
+from kopf_finalizers._kopf import RefusedError, is_there, patch_object
 
 from ..support.objects import create
-from ..support.servers import Api, Resource, Server, free_port
+from ..support.servers import Api, Body, Resource, Server, free_port
 
 MERGE_PATCH = "application/merge-patch+json"
 
 
-def sent(
-    resource: Resource, payload: Any, *, url: str, token: str | None, **options: Any
-) -> Mapping[str, Any]:
-    """What comes of a patch, as one of Kopf's cycles would send it."""
+def asked(
+    ask: Callable[..., Awaitable[Any]],
+    resource: Resource,
+    metadata: Body,
+    *arguments: Any,
+    url: str,
+    token: str | None,
+    **options: Any,
+) -> Any:
+    """What an API server answers to one of Kopf's cycles."""
 
-    async def send() -> Mapping[str, Any]:
+    async def run() -> Any:
         vault = credentials.Vault()
         auth.vault_var.set(vault)
         info = kopf.ConnectionInfo(server=url, token=token, insecure=True)
         await vault.populate({"tests": info})
         try:
-            return await patch_object(
+            return await ask(
                 kopf.Resource(
                     group=resource.group,
                     version=resource.version,
                     plural=resource.plural,
                     namespaced=True,
                 ),
-                {"name": "one", "namespace": resource.namespace},
-                payload,
-                MERGE_PATCH,
+                {"name": "one", "namespace": resource.namespace, **metadata},
+                *arguments,
                 settings=kopf.OperatorSettings(),
                 logger=logging.getLogger("tests"),
                 **options,
@@ -46,7 +52,12 @@ def sent(
         finally:
             await vault.close()
 
-    return asyncio.run(send())
+    return asyncio.run(run())
+
+
+def sent(resource: Resource, payload: Any, **options: Any) -> Any:
+    """What comes of a patch."""
+    return asked(patch_object, resource, {}, payload, MERGE_PATCH, **options)
 
 
 def test_a_patch_goes_out_as_kopfs_own(server: Server, api: Api, resource: Resource) -> None:
@@ -77,3 +88,22 @@ def test_a_server_that_does_not_answer_is_asked_once(resource: Resource) -> None
         sent(resource, {}, url=f"http://127.0.0.1:{free_port()}", token=None)
     assert raised.value.status == 0
     assert str(raised.value)
+
+
+def test_an_object_is_known_by_its_uid(server: Server, api: Api, resource: Resource) -> None:
+    """A later one under its name, and one under another, is not it; nor is one of no resource."""
+    uid = create(api, resource)["metadata"]["uid"]
+    create(api, resource, "another")
+    options: dict[str, Any] = {"url": server.url, "token": getattr(server, "token", None)}
+    assert asked(is_there, resource, {"uid": uid}, **options)
+    assert not asked(is_there, resource, {"uid": "0-0"}, **options)
+    assert not asked(is_there, resource, {"uid": uid, "name": "another"}, **options)
+    assert not asked(is_there, resource, {"uid": uid, "name": "nobody"}, **options)
+    unserved = dataclasses.replace(resource, plural="nothings")
+    assert not asked(is_there, unserved, {"uid": uid}, **options)
+
+
+def test_no_answer_does_not_say_that_an_object_has_gone(resource: Resource) -> None:
+    """It may be there."""
+    with pytest.raises(RefusedError):
+        asked(is_there, resource, {"uid": "1"}, url=f"http://127.0.0.1:{free_port()}", token=None)

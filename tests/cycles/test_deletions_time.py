@@ -1,9 +1,9 @@
-"""What is known of objects being deleted without an event of them: new lists, and moments."""
+"""What is known of objects being deleted without an event of them: silence, and moments."""
 
 import asyncio
 import functools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
@@ -12,9 +12,11 @@ import pytest
 
 from kopf_finalizers import OperatorIdentity
 from kopf_finalizers._deletions import deletions as module
+from kopf_finalizers._deletions import silence
 from kopf_finalizers._deletions.calling_off import CallingOff
 from kopf_finalizers._deletions.deletions import Deletions, Sighting
 from kopf_finalizers._deletions.posting import Poster, threshold_of
+from kopf_finalizers._kopf import RefusedError
 
 from ..support.dedicated import BACKUPS, OWN, alive, deleting, record
 from ..support.hooks import Told, telling
@@ -46,6 +48,7 @@ class Watched:
             "registry": self.registry,
             "logger": logging.getLogger("cycle"),
             "progress": kopf.AnnotationsProgressStorage(prefix="db-operator.mycompany.com"),
+            "settings": kopf.OperatorSettings(),
             "cleanups": [(BACKUPS, ())],
         }
         self.deletions.look(Sighting(**sighting | changed))
@@ -66,55 +69,96 @@ async def until(condition: Callable[[], object]) -> None:
             await asyncio.sleep(0.01)
 
 
-@in_a_loop
-async def test_what_a_new_list_does_not_have_is_not_held_any_more(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Kopf tells nothing of objects that went while no watch was open, and lists the others."""
-    monkeypatch.setattr(module, "_LISTING", 0.05)
-    watched = Watched()
-    elsewhere = deleting(BACKUPS, uid="3", namespace="other")
-    with telling(Told()) as told:
-        for body in (deleting(BACKUPS), deleting(BACKUPS, uid="2"), elsewhere):
-            watched.see(body)
-        await asyncio.sleep(0.001)
-        watched.see(alive(uid="9"), None)
-        watched.see(deleting(BACKUPS, uid="2"), None)
-        await until(lambda: [one for one in told.details if one.event == "gone"])
-        assert told.last("gone").uid == "1-2"
-        watched.see(alive(uid="9"), None)  # and another list, that is looked through, too
-        await until(lambda: len(told.of(BACKUPS)) == 5)
-    gone = [(one.uid, one.outcome) for one in told.details if one.event == "gone"]
-    assert gone == [("1-2", "unseen"), ("2", "unseen")]
+class Asked:
+    """An API server that is asked whether objects are there: all but those that have gone."""
+
+    def __init__(self, *gone: str, refuses: bool = False) -> None:
+        self.gone = set(gone)
+        self.refuses = refuses
+        self.questions = list[str]()
+
+    async def __call__(
+        self, resource: kopf.Resource, metadata: Mapping[str, Any], **_: Any
+    ) -> bool:
+        self.questions.append(metadata["uid"])
+        if self.refuses:
+            raise RefusedError(503, "not now")
+        return metadata["uid"] not in self.gone
+
+
+def ask(monkeypatch: pytest.MonkeyPatch, server: Asked) -> Asked:
+    monkeypatch.setattr(silence, "is_there", server)
+    monkeypatch.setattr(silence, "PAUSES", (0.02, 0.05))
+    monkeypatch.setattr(silence, "GRACE", 0.02)
+    return server
 
 
 @in_a_loop
-async def test_what_a_handler_is_called_for_need_not_be_seen_meanwhile(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Kopf looks at no event of an object before its handlers have ended."""
-    monkeypatch.setattr(module, "_LISTING", 0.05)
+async def test_what_went_unseen_is_not_held_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kopf tells nothing of objects that went while no watch was open, so the server is asked.
+
+    Also where an event from before is looked at after they went; and nothing begins anew then.
+    """
+    server = ask(monkeypatch, Asked("1", "2"))
     watched = Watched()
     with telling(Told()) as told:
-        seen = watched.see(deleting(OWN))
-        watched.deletions.asked("drop", seen, None)
-        others = watched.see(deleting(OWN, uid="2"))
-        watched.deletions.asked("drop", others, None)
-        watched.deletions.sending(others, kopf.Patch())
-        waiting = watched.see(deleting(OWN, uid="3"))
-        later: Any = {"delayed": "2040-01-01T00:00:00.000000+00:00"}
-        watched.deletions.asked("drop", waiting, later)
-        watched.deletions.asked("a creation", waiting, None)
-        ended = watched.see(deleting(OWN, uid="4"))
-        watched.deletions.asked("drop", ended, None)
-        watched.see(deleting(OWN, uid="4"))
-        await asyncio.sleep(0.001)
-        watched.see(alive(uid="9"), None)
-        await until(lambda: [one for one in told.details if one.event == "gone"])
-    assert [one.uid for one in told.details if one.event == "gone"] == ["2", "3", "4"]
+        for uid in ("1", "2", "3"):
+            watched.see(deleting(BACKUPS, uid=uid))
+        await until(lambda: server.questions.count("3") > 1)
+        watched.see(deleting(BACKUPS, uid="2"))
+        await until(lambda: told.of(BACKUPS).count("gone unseen") == 2)
+        watched.see(deleting(BACKUPS, uid="2"))
+        watched.deletions.reset()
+    assert [one.uid for one in told.details if one.event == "gone"] == ["1", "2", "3"]
+    assert told.of(BACKUPS).count("held") == 3
 
 
-def test_what_is_not_known_is_not_told_of() -> None:
+@in_a_loop
+async def test_an_event_on_its_way_tells_more_than_the_server(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """How an object went is told by its last event, if that comes a little later."""
+    server = ask(monkeypatch, Asked("1"))
+    monkeypatch.setattr(silence, "GRACE", 60.0)
+    watched = Watched()
+    with telling(Told()) as told:
+        watched.see(deleting(BACKUPS, uid="1"))
+        await until(lambda: server.questions)
+        watched.see(deleting(BACKUPS, uid="1"), "DELETED")
+    assert told.of(BACKUPS) == ["held", "gone removed"]
+
+
+@in_a_loop
+async def test_a_server_that_does_not_answer_is_asked_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What is not known to have gone is held."""
+    server = ask(monkeypatch, Asked("1", refuses=True))
+    watched = Watched()
+    with telling(Told()) as told:
+        watched.see(deleting(BACKUPS, uid="1"))
+        await until(lambda: len(server.questions) >= 3)
+        assert told.of(BACKUPS) == ["held"]
+        server.refuses = False
+        await until(lambda: told.of(BACKUPS) == ["held", "gone unseen"])
+
+
+@in_a_loop
+async def test_nobody_is_asked_for_what_has_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor for what is heard of."""
+    server = ask(monkeypatch, Asked())
+    watched = Watched()
+    with telling(Told()):
+        watched.see(deleting(BACKUPS, uid="1"))
+        watched.see(deleting(BACKUPS, uid="1"), "DELETED")
+        watched.see(deleting(BACKUPS, uid="2"))
+        await until(lambda: len(server.questions) >= 2)
+        watched.deletions.reset()
+    assert set(server.questions) == {"2"}
+
+
+@in_a_loop
+async def test_what_is_not_known_is_not_told_of() -> None:
     """A storage may be asked about any object."""
     watched = Watched()
     body = kopf.Body(cast("kopf.RawBody", deleting(OWN)))
@@ -155,7 +199,8 @@ async def test_what_has_gone_is_remembered_for_a_while_only(
 @pytest.mark.parametrize(
     ("waited", "moment"), [(0, 600), (599, 600), (601, 2400), (2399, 2400), (4000, 4200)]
 )
-def test_events_are_posted_at_moments_counted_from_the_deletion(
+@in_a_loop
+async def test_events_are_posted_at_moments_counted_from_the_deletion(
     monkeypatch: pytest.MonkeyPatch, waited: float, moment: float
 ) -> None:
     """So that an operator which is started again and again posts no more than one that runs."""

@@ -4,7 +4,9 @@ The series are scraped over HTTP, from the server of Prometheus' own client, and
 an independent watcher has seen.
 """
 
+import contextlib
 import functools
+import threading
 import time
 from collections.abc import Iterator
 from datetime import datetime
@@ -14,10 +16,11 @@ from typing import Any
 import kopf
 import pytest
 
-from kopf_finalizers._deletions import posting
+from kopf_finalizers._deletions import posting, silence
 
 from ..support.hooks import Told, telling
 from ..support.operators import Operator, OperatorProcess, running
+from ..support.proxies import Asked, Fate, Proxy
 from ..support.series import Scraped, scraped, seen_held
 from ..support.servers import Api, Body, Resource, Server, Watched, free_port, wait_until
 
@@ -176,6 +179,45 @@ def test_a_deadline_is_met_without_an_event(
     assert told.of(BACKUPS) == ["held", "attempt failed", "overdue", "gone overdue"]
     assert 2 <= told.last("overdue").waited < 10
     assert operator.called("drop") == 1
+
+
+def test_an_object_that_goes_while_no_watch_is_open_is_not_held_any_more(
+    server: Server,
+    api: Api,
+    resource: Resource,
+    seen: Watched,
+    series: Scraped,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Kopf tells nothing of it as long as there is none, and nothing later if the list is empty."""
+    monkeypatch.setattr(silence, "PAUSES", (0.5,))
+    monkeypatch.setattr(silence, "GRACE", 0.1)
+    operator = Operator(resource)
+    operator.on.delete(*operator.resource, finalizer="backups")(failing(operator, 9, delay=3600))
+    settings = kopf.OperatorSettings()
+    settings.watching.server_timeout = 1
+    is_closed, is_open_again = threading.Event(), threading.Event()
+    closed = Fate(held=is_open_again)
+
+    def watches(asked: Asked) -> Fate | None:
+        is_watch = asked.path == resource.path and "watch=true" in asked.query
+        return closed if is_watch and is_closed.is_set() else None
+
+    with Proxy(server) as proxy, contextlib.ExitStack() as stack:
+        stack.enter_context(telling(told := Told()))
+        stack.enter_context(running(operator.registry, proxy, resource, settings=settings))
+        stack.callback(is_open_again.set)
+        proxy.rules.append(watches)
+        create(api, resource)
+        wait_until(lambda: len(finalizers_of(api, resource)) == 2)
+        delete(api, resource)
+        wait_until(lambda: series.held() == {MAIN: 1, BACKUPS: 1} and operator.called("drop"))
+        is_closed.set()
+        assert closed.reached.wait(30)
+        api.merge_patch(resource.path_to("one"), {"metadata": {"finalizers": []}})
+        seen.wait_for("DELETED", "one")
+        wait_until(lambda: series.held() == {})
+    assert told.of(BACKUPS) == ["held", "attempt failed", "gone unseen"]
 
 
 def test_an_object_that_hangs_says_what_it_waits_for(

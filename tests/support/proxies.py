@@ -32,6 +32,7 @@ class Asked:
     path: str
     content_type: str
     body: bytes
+    query: str = ""
 
 
 @dataclass
@@ -124,7 +125,11 @@ class Proxy:
     async def _answer(self, incoming: web.Request) -> web.StreamResponse:
         body = await incoming.read()
         asked = Asked(
-            incoming.method, incoming.path, incoming.headers.get("Content-Type", ""), body
+            incoming.method,
+            incoming.path,
+            incoming.headers.get("Content-Type", ""),
+            body,
+            incoming.query_string,
         )
         fate = next((found for rule in list(self.rules) if (found := rule(asked))), None)
         if fate is not None:
