@@ -238,7 +238,8 @@ def give_up(
 
 
 def _warn_of_begun(wanted: Wanted, seen: Seen, cycle: Cycle) -> None:
-    records = {use.handler_id: record_of(use.handler_id, seen) for use in wanted.uses}
+    ids = [use.handler_id for use in wanted.uses if use.is_cleanup]
+    records = {one: record_of(one, seen) for one in ids}
     begun = [one for one, record in records.items() if record and not is_finished(record)]
     if begun:
         cycle.logger.warning(

@@ -13,6 +13,7 @@ import kopf
 
 from .._bodies import finalizers_of, is_being_deleted
 from .._changes import AddFinalizer, Change, MergeIntoBody, RemoveUnwanted
+from .._kopf import is_kopfs_release
 from .uses import Wanted
 
 
@@ -74,7 +75,8 @@ def takes_off(own: str, fn: kopf.PatchFn, body: kopf.Body) -> bool:
     """Whether it is Kopf's removal of its own finalizer: known by what it does."""
     if isinstance(fn, Change | RemoveKopfs) or own not in finalizers_of(body):
         return False
-    return own not in finalizers_of(_tried(fn, body))
+    # What it does is tried on a copy of the object, which costs as much as all else in a cycle.
+    return is_kopfs_release(fn) or own not in finalizers_of(_tried(fn, body))
 
 
 def is_about(own: str, fn: kopf.PatchFn, body: kopf.Body) -> bool:

@@ -11,6 +11,9 @@ then:
 * Where that was taken, and yet the release was not, the release itself, with tests of the object
   and of the list: so that the server says what it has against it.
 
+Beside thousands of objects an operator hears of each later than usual: so as long as others are
+heard of, each is waited for twice as long as the last of them was.
+
 Whatever is refused is logged in the server's words, with the finalizers that wait for it, and tried
 again with pauses that grow to a minute.
 
@@ -84,6 +87,9 @@ class Written:
     expected: int = 0
     """How many cycles come of that: Kopf takes off what it was woken up with."""
 
+    sent_at: float = 0.0
+    """When the last patch was sent, by the clock of the event loop."""
+
     timer: asyncio.TimerHandle | None = None
     task: "asyncio.Task[None] | None" = None
 
@@ -143,6 +149,8 @@ class WrittenObjects:
 
     def __init__(self) -> None:
         self._known = dict[str, Written]()
+        # How many seconds the last one was waited for that needed no help, and when it was seen.
+        self._waited, self._seen_at = 0.0, 0.0
 
     def reset(self) -> None:
         """The operator starts, or stops."""
@@ -165,6 +173,9 @@ class WrittenObjects:
         known, is_remembered = self.of(body), leftover or is_being_deleted(body)
         if known is None and not is_remembered:
             return None  # most cycles end here
+        if known is not None and known.timer is not None and not known.tries:
+            self._seen_at = asyncio.get_running_loop().time()
+            self._waited = self._seen_at - known.sent_at
         if kwargs["type"] == "DELETED" or not is_remembered:
             if known is not None:
                 self._forget(known)
@@ -216,14 +227,19 @@ class WrittenObjects:
 
     def _look_later(self, known: Written) -> None:
         known.rest()
-        pause = PAUSES[min(known.tries, len(PAUSES) - 1)]
         loop = asyncio.get_running_loop()
+        known.sent_at = loop.time()
 
         def look() -> None:
+            is_hearing = loop.time() - self._seen_at < PAUSES[0]
+            due = known.sent_at + (2 * self._waited if is_hearing else 0)
+            if loop.time() < due:
+                known.timer = loop.call_at(due, look)
+                return
             known.timer = None
             known.task = loop.create_task(self._look_again(known))
 
-        known.timer = loop.call_later(pause, look)
+        known.timer = loop.call_later(PAUSES[min(known.tries, len(PAUSES) - 1)], look)
 
     def overtake(self, known: Written) -> None:
         """Send a release by itself that has lost its races.

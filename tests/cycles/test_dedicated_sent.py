@@ -152,6 +152,35 @@ def test_an_event_ends_the_waiting(played: Callable[..., None]) -> None:
     assert server.asked == []
 
 
+def test_where_an_operator_hears_late_it_is_more_patient(
+    played: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside thousands of objects an event comes late: a wake-up would be one more for all."""
+    server = Server(200)
+    other = deleting(BACKUPS, OWN, uid="3-4")
+
+    async def scene(objects: WrittenObjects) -> None:
+        loop, clock = asyncio.get_running_loop(), [100.0]
+        monkeypatch.setattr(loop, "time", lambda: clock[0])
+
+        async def at(now: float) -> int:
+            clock[0] = now
+            for _ in range(5):
+                await asyncio.sleep(0)
+            return len(server.asked)
+
+        for body in (BODY, other):
+            see(objects, body)
+            send(objects, body, *REMOVES)
+        clock[0] = 130.0
+        see(objects, other)  # after 30 seconds
+        assert await at(130.0005) == 0
+        assert await at(159.0) == 0
+        assert await at(160.5) == 1
+
+    played(server, scene)
+
+
 def test_nothing_is_sent_when_the_operator_has_stopped(played: Callable[..., None]) -> None:
     """Neither what is to be done later, nor what is being done."""
     reached = asyncio.Event()
