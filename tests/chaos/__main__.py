@@ -215,10 +215,17 @@ class Chaos:
         """Now everybody is left alone: what is still there has to go."""
         self.stop.set()
         with contextlib.closing(client_of(self.server)) as api:
-            for one in api.list(self.resource.path):
-                self._delete(api, one["metadata"]["name"])
+
+            def all_gone() -> bool:
+                # Again and again: a thread may have lost the answer to a creation, and the object.
+                left = api.list(self.resource.path)
+                for one in left:
+                    if "deletionTimestamp" not in one["metadata"]:
+                        self._delete(api, one["metadata"]["name"])
+                return not left
+
             try:
-                wait_until(lambda: not api.list(self.resource.path), timeout=90)
+                wait_until(all_gone, timeout=90)
             except TimeoutError:
                 for one in api.list(self.resource.path):
                     self._violation("stuck", one)
@@ -417,7 +424,10 @@ class Chaos:
             self._violation("went with the foreign finalizer on it", {"metadata": {"uid": uid}})
 
     def _violation(self, what: str, body: Body) -> None:
-        known = {key: body["metadata"].get(key) for key in ("name", "uid", "finalizers")}
+        known = {
+            key: body["metadata"].get(key)
+            for key in ("name", "uid", "deletionTimestamp", "finalizers")
+        }
         self.violations.append(f"{what}: {json.dumps(known)}")
 
 
