@@ -3,6 +3,7 @@
 Kopf calls them with the freshest body, and again after a conflict.
 """
 
+import dataclasses
 import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
@@ -23,12 +24,18 @@ class Change(ABC):
 
     name: str
     patch: kopf.Patch | None = field(default=None, compare=False)
+    sending: "Callable[[Change, Mapping[str, Any]], None] | None" = field(
+        default=None, compare=False, kw_only=True
+    )
+    """Told when it is about to be sent, by whoever sends it again if it is lost."""
 
     def __call__(self, body: kopf.RawBody) -> None:
         """Change a body in place, as Kopf asks of a function on `patch.fns`."""
         if self.patch is not None:
             refuse_whole_list(self.patch)
         raw = cast("dict[str, Any]", body)
+        if self.sending is not None:
+            self.sending(dataclasses.replace(self, patch=None, sending=None), raw)
         after = self.applied(raw)
         if after != finalizers_of(raw):
             raw["metadata"] = {**(raw.get("metadata") or {}), "finalizers": after}

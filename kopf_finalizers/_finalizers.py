@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import kopf
 
 from ._application import Application
-from ._changes import Finalizer, append
+from ._changes import Finalizer, RemoveFinalizer, append
 from ._dedicated.cleanups import Cleanups
 from ._dedicated.dedicated import DedicatedFinalizers
 from ._deletions.calling_off import CallingOff, annotation_of
@@ -17,7 +17,6 @@ from ._handlers import ResourceArg
 from ._identity import OperatorIdentity
 from ._kopf import body_of
 from ._on import On
-from ._patches import remove_finalizer
 from ._renames.declared import Former, FormerDiffBase, FormerProgress, Rollout
 from ._resources import Selector
 from ._settings import GivenStorages
@@ -219,7 +218,9 @@ class Finalizers:
         """Put one of the operator's own finalizers on an object, through a handler's patch.
 
         See `add_finalizer`. A finalizer that a handler has declared with `finalizer=` needs no such
-        call. One that is added by hand must be removed by hand.
+        call. One that is added by hand must be removed by hand. In a daemon or a timer it is sent
+        again after a conflict, too, with the object's next event, whether that is called again or
+        has ended.
 
         Without a purpose it is the operator's finalizer, which Kopf puts on and takes off itself.
         It is assumed that the operator has no handlers for such objects, or one that needs that
@@ -244,7 +245,8 @@ class Finalizers:
                 " [watches-only]"
             )
         self._watch(patch)
-        append(patch, self._finalizer(purpose).addition(body_of(patch) or {}, patch))
+        addition = self._finalizer(purpose).addition(body_of(patch) or {}, patch)
+        append(patch, self._dedicated.insisting(addition, patch))
 
     def remove(self, patch: kopf.Patch, purpose: str | None = None) -> None:
         """Take one of the operator's own finalizers off an object, through a handler's patch.
@@ -274,7 +276,7 @@ class Finalizers:
             )
         self._watch(patch)
         for name in finalizer.names:
-            remove_finalizer(patch, name)
+            append(patch, self._dedicated.insisting(RemoveFinalizer(name, patch), patch))
 
     def declare(
         self,

@@ -15,7 +15,9 @@ def add_finalizer(patch: kopf.Patch, name: str) -> None:
 
     Kopf sends it with whatever else the handler patches, on the freshest body that it has, and
     again after a conflict. It does nothing where the finalizer is already on the object, or where
-    the object is being deleted: Kubernetes adds none then.
+    the object is being deleted: Kubernetes adds none then. In a daemon or a timer, Kopf sends it
+    again with the patch of the next call, and what the last call could not send is lost: call
+    `Finalizers.add` there.
 
     It is assumed that the finalizer is the caller's own. Kopf's own finalizer needs no such call,
     and Kopf takes it off again where no handler of the operator needs it.

@@ -11,6 +11,7 @@ sends one patch. The library takes part at two places, both public:
 * **The progress storage**, which is told how each attempt of a handler ended: `progress.py`.
 """
 
+import dataclasses
 import functools
 from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
@@ -18,7 +19,7 @@ from typing import Any
 
 import kopf
 
-from .._changes import Finalizer, has_effect, wake_up
+from .._changes import Change, Finalizer, has_effect, wake_up
 from .._deletions.deletions import Deletions, Sighting
 from .._errors import ConfigurationError
 from .._kopf import runs_daemons
@@ -30,6 +31,7 @@ from ..instrumentation._hooks import listen
 from .cycle import Cycle, decide, give_up
 from .filters import Seen
 from .leftovers import look_through
+from .pending import Pending
 from .progress import ObservedProgress, is_observed_by, own_of
 from .sent import LOST, Remembering, WrittenObjects
 from .streams import Streams
@@ -61,6 +63,7 @@ class DedicatedFinalizers:
         self._storage: ObservedProgress | None = None
         self._cycle: ContextVar[Cycle | None] = ContextVar("cycle", default=None)
         self._streams = Streams()
+        self._pending = Pending()
 
     @property
     def uses(self) -> list[Use]:
@@ -85,6 +88,19 @@ class DedicatedFinalizers:
         """See to it that what is left over from a conflict keeps no handler there from its call."""
         if self._settings is not None:
             self._ask_at((registry, selector))
+
+    def insisting(self, change: Change, patch: kopf.Patch) -> Change:
+        """The same change, which comes through also if a daemon's or a timer's patch is lost."""
+        cycle = self._cycle.get()  # a daemon's is the one that has started it
+        if cycle is not None and cycle.patch is patch:
+            return change  # Kopf keeps it for the next cycle
+        return dataclasses.replace(change, sending=functools.partial(self._sending, cycle))
+
+    def _sending(self, cycle: Cycle | None, change: Change, body: Mapping[str, Any]) -> None:
+        self._pending.note(change, body)
+        if cycle is not None and self._settings is not None and change.has_effect(body):
+            progress = own_of(self._settings.persistence.progress_storage)
+            self._written.expect(cycle, body, self._settings, progress)
 
     def declare(self, use: Use) -> None:
         """Note a handler's use of a finalizer, and have Kopf ask about the objects there.
@@ -129,6 +145,7 @@ class DedicatedFinalizers:
         self._registry = registry
         self._deletions.reset()
         self._written.reset()
+        self._pending.reset()
         if self.uses or self._streams.are_possible:
             self._observe(settings)
         listen(self)
@@ -218,9 +235,11 @@ class DedicatedFinalizers:
             progress = Remembering(progress, written.ended)
         if kwargs["type"] == "DELETED":
             self._moves.forget(body)
+            self._pending.forget(body)
             return False
         if leftover:
             look_through(patch, body, wanted, kwargs["logger"])
+        self._pending.take_up(patch, body)
         seen = Seen(kwargs, progress=progress, diffbase=persistence.diffbase_storage)
         if written is not None and seen.is_being_deleted:
             cycle.keeps_progress = runs_daemons(registry, kwargs["resource"])

@@ -216,14 +216,33 @@ class WrittenObjects:
         if known is None:
             if not any(isinstance(fn, Change) and fn.has_effect(body) for fn in patch.fns):
                 return
-            known = self._known[_uid_of(body)] = Written(
-                settings, progress, cycle.resource, _small(body), cycle.logger
-            )
+            known = self._begin(cycle, body, settings, progress)
         own = unhidden(settings.persistence.finalizer)
         known.waiting = tuple(_releases(patch, body, own))
         known.releases = tuple(_releases(patch, body, own, for_good=True))
         known.sent_off.update(known.waiting)
         self._look_later(known)
+
+    def expect(
+        self,
+        cycle: Cycle,
+        body: Mapping[str, Any],
+        settings: kopf.OperatorSettings,
+        progress: kopf.ProgressStorage,
+    ) -> None:
+        """A daemon's patch is about to be sent: the same, though that is no cycle's."""
+        self._look_later(self.of(body) or self._begin(cycle, body, settings, progress))
+
+    def _begin(
+        self,
+        cycle: Cycle,
+        body: Mapping[str, Any],
+        settings: kopf.OperatorSettings,
+        progress: kopf.ProgressStorage,
+    ) -> Written:
+        known = Written(settings, progress, cycle.resource, _small(body), cycle.logger)
+        self._known[_uid_of(body)] = known
+        return known
 
     def _look_later(self, known: Written) -> None:
         known.rest()

@@ -1,6 +1,7 @@
 """Handlers with the library at work, on both API servers."""
 
 import functools
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ import kopf
 from ..support.histories import turnover
 from ..support.objects import create, delete, finalizers_now
 from ..support.operators import MAIN, Operator, running
+from ..support.proxies import Asked, Fate, Proxy
 from ..support.servers import Api, Resource, Server, Watched, wait_until
 
 
@@ -184,3 +186,31 @@ def test_a_careless_function_of_a_handler_does_not_block_the_deletion(
         delete(api, resource)
         seen.wait_for("DELETED", "one")
     assert operator.calls == [("cleanup", 0), ("cleanup", 1)]
+
+
+def test_what_a_daemon_adds_last_is_not_lost(
+    server: Server, api: Api, resource: Resource, operator: Operator
+) -> None:
+    """Kopf keeps what it could not send for the daemon's next call, and there is none."""
+
+    @operator.on.daemon(*operator.resource)
+    def watch(patch: kopf.Patch, **_: Any) -> None:
+        operator.finalizers.add(patch, "by-hand")
+
+    late = Fate(held=threading.Event())
+
+    def held(asked: Asked) -> Fate | None:
+        is_it = asked.method == "PATCH" and b"by-hand" in asked.body and not late.reached.is_set()
+        return late if is_it else None
+
+    with Proxy(server) as proxy, running(operator.registry, proxy, resource):
+        assert late.held is not None
+        proxy.rules.append(held)
+        create(api, resource)
+        assert late.reached.wait(30)
+        api.merge_patch(resource.path_to("one"), {"metadata": {"labels": {"a": "b"}}})
+        late.held.set()
+        wait_until(lambda: f"{MAIN}.by-hand" in (finalizers_now(api, resource) or []), timeout=10)
+        api.merge_patch(resource.path_to("one"), {"metadata": {"finalizers": [MAIN]}})
+        delete(api, resource)
+        wait_until(lambda: finalizers_now(api, resource) is None)
