@@ -24,6 +24,7 @@ from ._settings import (
     warn_of_shared_places,
 )
 from ._undeclared import Undeclared
+from ._unknown_states import UnknownStates
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -42,6 +43,7 @@ class Application:
         watches_only: Whether the operator has said that it needs no finalizer.
         rename: Its former names and places, if any.
         rollout: The release of a rename.
+        strict: Whether handlers wait on an object whose last state is not found.
         dedicated: Its dedicated finalizers.
         cleanups: All cleanups, with the ids by which Kopf knows them.
         undeclared: What warns of finalizers that no handler declares.
@@ -57,6 +59,7 @@ class Application:
         watches_only: bool,
         rename: Rename | None,
         rollout: Rollout,
+        strict: bool,
         dedicated: DedicatedFinalizers,
         cleanups: Cleanups,
         undeclared: Undeclared,
@@ -72,11 +75,15 @@ class Application:
         self._cleanups = cleanups
         self._undeclared = undeclared
         self._former = rename.former if rename else ()
+        self._former_places = (rename and rename.former_places) or ()
         self._renaming: Renaming | None = None
         # One that only watches has left no marker behind, and a former name is recognised.
         unmarked = watches_only or KOPF_FINALIZER in self._former
         self._marker = None if unmarked else DefaultMarker(identity, undeclared.look_at)
         self._selection = Selection(describe)
+        self._states = UnknownStates(
+            (identity.finalizer, *self._former), self._former_places, strict=strict
+        )
         self._ids = HandlerIds()
         self._is_applied = False
 
@@ -85,12 +92,11 @@ class Application:
         if self._rollout == "recognise":
             dedicated = [use.finalizer for use in self._dedicated.uses]
             warn_of_new(dedicated, self._dedicated.former_names)
-        rename = self._rename
         warn_of_replaced(
             settings,
             self._identity,
             former=self._former,
-            former_places=(rename and rename.former_places) or (),
+            former_places=self._former_places,
             storages=self._storages,
         )
         look_at = (self._marker or self._undeclared).look_at
@@ -107,6 +113,8 @@ class Application:
         moves, records, renaming = Moves(), None, self._renaming_in(registry)
         if renaming is not None:
             records = renaming.set(settings, moves)
+        if self._storages and not self._watches_only:
+            self._states.apply(settings, registry, moves)
         self._dedicated.prepare(settings, registry)
         self._applied = settings
         self._unchanged = unchanged = Unchanged(
@@ -135,7 +143,7 @@ class Application:
     def _begin(self, settings: kopf.OperatorSettings, registry: kopf.OperatorRegistry) -> None:
         """When all startup handlers have run: they may have declared handlers, too."""
         self._selection.begin(settings, registry)
-        if self._rename is None or self._rename.former_places is None:
+        if not self._former_places:
             warn_of_shared_places(settings)
         self._look_at_handlers(settings, registry)
 

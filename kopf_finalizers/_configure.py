@@ -52,6 +52,7 @@ def configure(
     former_progress_storage: FormerProgress | None = None,
     former_diffbase_storage: FormerDiffBase | None = None,
     former_is_shared: bool = False,
+    strict: bool = False,
     events: float | bool = False,
     skip_cleanup: str | None = None,
     settings: kopf.OperatorSettings | None = None,
@@ -72,6 +73,7 @@ def configure(
     former_progress_storage: FormerProgress | None = None,
     former_diffbase_storage: FormerDiffBase | None = None,
     former_is_shared: bool = False,
+    strict: bool = False,
     events: float | bool = False,
     skip_cleanup: str | None = None,
     settings: kopf.OperatorSettings | None = None,
@@ -93,6 +95,7 @@ def configure(
     former_progress_storage: FormerProgress | None = None,
     former_diffbase_storage: FormerDiffBase | None = None,
     former_is_shared: bool = False,
+    strict: bool = False,
     events: float | bool = False,
     skip_cleanup: str | None = None,
     settings: kopf.OperatorSettings | None = None,
@@ -137,6 +140,11 @@ def configure(
         former_is_shared: Whether another operator with the same former names, Kopf's default ones
             say, works on the same resources. Then its records and its finalizer are left alone as
             far as that can be.
+        strict: Whether handlers wait on an object that seems to have been handled by this operator,
+            and whose last state is not where it looks for one. That is an object older than the
+            process, with the operator's finalizer or a former one, and with an annotation in
+            another place that looks like a record. Without strict, it is warned of, and `on.create`
+            is called for it.
         events: Seconds from a deletion after which an event of the type Warning is posted for each
             finalizer of this operator that still holds the object, with the last error of its
             cleanup, and again each 30 minutes; True for 600. It needs what Kopf needs to post:
@@ -185,6 +193,7 @@ def configure(
         "progress_storage": progress_storage,
         "diffbase_storage": diffbase_storage,
         "watches_only": finalizer is None,
+        "strict": strict,
         "events": events,
         "skip_cleanup": skip_cleanup,
         **vars(given),

@@ -21,6 +21,7 @@ from ._renames.declared import Former, FormerDiffBase, FormerProgress, Rollout
 from ._resources import Selector
 from ._settings import GivenStorages
 from ._undeclared import Undeclared
+from ._unknown_states import refuse_strict
 from ._unset import LEFT_OUT, LeftOut
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class Finalizers:
         registry: Where its decorators register; Kopf's default registry when left out.
         former, former_dedicated, rollout, former_storage_prefix: As in `configure`.
         former_progress_storage, former_diffbase_storage, former_is_shared: As in `configure`.
-        events, skip_cleanup: As in `configure`.
+        strict, events, skip_cleanup: As in `configure`.
 
     Raises:
         ConfigurationError: As in `configure`.
@@ -106,6 +107,7 @@ class Finalizers:
         former_progress_storage: FormerProgress | None = None,
         former_diffbase_storage: FormerDiffBase | None = None,
         former_is_shared: bool = False,
+        strict: bool = False,
         events: float | bool = False,
         skip_cleanup: str | None = None,
     ) -> None:
@@ -139,6 +141,7 @@ class Finalizers:
                 poster=Poster(threshold_of(events)),
             ),
         )
+        refuse_strict(strict, storages=storages, watches_only=watches_only)
         cleanups = Cleanups()
         self._application = Application(
             identity,
@@ -147,6 +150,7 @@ class Finalizers:
             watches_only=watches_only,
             rename=self._rename,
             rollout=given.rollout,
+            strict=strict,
             dedicated=self._dedicated,
             cleanups=cleanups,
             undeclared=self._undeclared,

@@ -150,6 +150,9 @@ class OwnDiffBase(kopf.AnnotationsDiffBaseStorage):
         options: Kopf's: `key`, `ignored_fields`.
     """
 
+    is_missing: Callable[[kopf.Body], None] | None = None
+    """What is told of each object that has no last state, in each cycle."""
+
     def __init__(self, prefix: str, look_at: Callable[[kopf.Body], None], **options: Any) -> None:
         super().__init__(prefix=prefix, v1=False, **options)
         self._owner = _Owner(self, self.key)
@@ -158,7 +161,11 @@ class OwnDiffBase(kopf.AnnotationsDiffBaseStorage):
     def fetch(self, *, body: kopf.Body) -> kopf.BodyEssence | None:
         """What of this object was handled last."""
         self._look_at(body)
-        return None if self._owner.whose(body) == "another's" else super().fetch(body=body)
+        is_another = self._owner.whose(body) == "another's"
+        essence = None if is_another else super().fetch(body=body)
+        if essence is None and self.is_missing is not None:
+            self.is_missing(body)
+        return essence
 
     def store(self, *, body: kopf.Body, patch: kopf.Patch, essence: kopf.BodyEssence) -> None:
         """Keep what is handled, and say of which object."""

@@ -68,7 +68,8 @@ def _is_last_state(key: str, value: object, parts: Collection[str]) -> bool:
 
 def _progress(value: object) -> dict[str, Any] | None:
     """The fields of a handler's progress; None where it is none."""
-    told = _read(value)
+    # Quick, since it is asked of each annotation of an object that is not handled yet.
+    told = _read(value) if isinstance(value, str) and '"started"' in value else None
     if told is None or "started" not in told or not told.keys() <= _FORMS.keys():
         return None
     for name, one in told.items():

@@ -392,6 +392,9 @@ class HomeProgress(kopf.MultiProgressStorage):
 class HomeDiffBase(kopf.MultiDiffBaseStorage):
     """What was handled last: read where it is, written in this release's place."""
 
+    is_missing: Callable[[kopf.Body], None] | None = None
+    """What is told of each object that has no last state, in each cycle."""
+
     def __init__(self, records: Records) -> None:
         super().__init__([records.home.diffbase])
         self._records = records
@@ -402,7 +405,10 @@ class HomeDiffBase(kopf.MultiDiffBaseStorage):
 
     def fetch(self, *, body: kopf.Body) -> kopf.BodyEssence | None:
         """What was handled last."""
-        return self._records.last_state(body)
+        essence = self._records.last_state(body)
+        if essence is None and self.is_missing is not None:
+            self.is_missing(body)
+        return essence
 
     def store(self, *, body: kopf.Body, patch: kopf.Patch, essence: kopf.BodyEssence) -> None:
         """Keep what is handled, and bring the other records with it."""
