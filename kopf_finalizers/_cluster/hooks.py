@@ -80,10 +80,14 @@ def helm_hook(
     way: str,
     namespace: str | None,
 ) -> str:
-    """The hook's YAML: with the verbs that this way needs, on the operator's resources alone."""
+    """The hook's YAML: with the verbs that this way needs, on the operator's resources alone.
+
+    It is the same each time, in whichever order the cluster has named the resources: it is kept
+    in a chart's repository.
+    """
     rules = list[str]()
-    for group in dict.fromkeys(one.group for one in resources):
-        names = ", ".join(one.plural for one in resources if one.group == group)
+    for group in sorted({one.group for one in resources}):
+        names = ", ".join(sorted(one.plural for one in resources if one.group == group))
         rules += [
             f'- apiGroups: ["{group}"]',
             f"  resources: [{names}]",
