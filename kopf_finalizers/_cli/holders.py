@@ -164,7 +164,7 @@ def _paragraphs(report: Report, now: datetime) -> str:
         if report.resource == "namespaces" and report.since:
             text += (
                 "a namespace goes when all that is in it has gone:"
-                f" {_called()} holders -n {report.metadata.get('name')}\n"
+                f" {called()} holders -n {report.metadata.get('name')}\n"
             )
         return text
     for holder in report.holders:
@@ -196,7 +196,7 @@ def _table_of(records: Sequence[Record], now: datetime) -> str:
     return table(("HANDLER", "FOR", "ATTEMPTS", "STATE", "NEXT", "LAST MESSAGE"), rows)
 
 
-def _called() -> str:
+def called() -> str:
     """The command, as it was called."""
     return click.get_current_context().find_root().info_name or "kopf-finalizers"
 

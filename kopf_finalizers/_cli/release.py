@@ -9,13 +9,14 @@ import click
 from .._bodies import finalizers_of
 from .._cluster.access import Cluster, ClusterError, RefusedError
 from .._cluster.ages import read_time, write_span
-from .._cluster.changing import Outcome, Releasing, Target, What, change_all, kept
+from .._cluster.changing import Releasing, Target, What, kept
 from .._cluster.discovery import Resource, Served, Unseen, discover
 from .._cluster.listing import Metadata, Progress, Scope, look_at_all, metadata_of
 from .._cluster.records import prefixes_of
 from .._cluster.whose import Operator, Waiting, Whose, owner_of
 from .._errors import ConfigurationError
 from .._names import check_finalizer
+from .changes import change_asked, counted
 from .clusters import (
     UNSEEN,
     Span,
@@ -30,7 +31,7 @@ from .clusters import (
     targets_of,
 )
 from .errors import FAILED, CommandError
-from .terminal import Bar, confirm
+from .terminal import Bar
 
 _SHOWN = 20
 
@@ -197,27 +198,17 @@ def _released(
         click.echo("There is nothing to release.", err=True)
         return int(bool(left))
     _say(meant, finalizer, operator, cluster.context)
-    if dry_run == "client":
-        click.echo("Nothing was changed (client dry run).", err=True)
-        return int(bool(left))
-    suffix = " (server dry run)" if dry_run == "server" else ""
-    if not suffix:
-        confirm(f"Take {finalizer} off {_count(meant)}?", yes=yes)
-    releasing = Releasing(cluster, dry_run=bool(suffix))
-    counts = dict[What, int]()
-
-    def tell(target: Target, outcome: Outcome) -> None:
-        counts[outcome.what] = counts.get(outcome.what, 0) + 1
-        click.echo(f"{target.name}: {outcome}{suffix}")
-
-    ended = change_all(meant, lambda one, stop: releasing.release(one, finalizer, stop), tell)
-    if len(meant) > 1 or not ended:
-        told = ", ".join(f"{count} {what}" for what, count in counts.items())
-        click.echo(f"Of {_count(meant)}: {told}{suffix}.", err=True)
-    if not ended:
-        click.echo("Interrupted. What is not done can be done by the same command.", err=True)
+    releasing = Releasing(cluster, dry_run=dry_run == "server")
+    done = change_asked(
+        meant,
+        f"Take {finalizer} off {counted(meant)}?",
+        lambda one, stop: releasing.release(one, finalizer, stop),
+        dry_run=dry_run,
+        yes=yes,
+    )
+    if done is None:
         return FAILED
-    return int(left > 0 or not all(what.is_well for what in counts))
+    return int(left > 0 or not all(what.is_well for what in done))
 
 
 def _say(meant: Sequence[Target], finalizer: str, operator: Operator | None, context: str) -> None:
@@ -261,7 +252,3 @@ def _undone(
         behind = f"; what stays behind: {one.leaves}" if one.leaves else ""
         lines.append(f"  {one.waits_for}{what}{behind}")
     return lines
-
-
-def _count(targets: Sequence[Target]) -> str:
-    return f"{len(targets):,} object{'' if len(targets) == 1 else 's'}"

@@ -2,13 +2,13 @@
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
 import click
 
 from .._cluster.access import Cluster
-from .._cluster.changing import Change, Outcome, Target, What, change_all
+from .._cluster.changing import Change, Target
 from .._cluster.discovery import Resource, Served, Unseen, discover
 from .._cluster.holders import Question, Tallies, rows_of
 from .._cluster.hooks import helm_hook
@@ -21,6 +21,7 @@ from .._cluster.uninstalling import (
     resources_of,
     standings,
 )
+from .changes import change_asked, counted
 from .clusters import (
     UNSEEN,
     Span,
@@ -35,8 +36,8 @@ from .clusters import (
     scope_of,
 )
 from .errors import FAILED, NO, YES, CommandError
-from .holders import print_rows
-from .terminal import Bar, confirm, table
+from .holders import called, print_rows
+from .terminal import Bar, table
 
 POLL = 1.0
 """How long to wait before looking again, in seconds."""
@@ -157,6 +158,7 @@ class _Work:
         self._own = own
         self._dry_run = dry_run
         self._yes = yes
+        self._uninstalling = Uninstalling(cluster, own, dry_run=dry_run == "server")
 
     def look(self, *, all_objects: bool = False) -> list[Standing]:
         """How the objects stand; what cannot be seen is noted once."""
@@ -191,20 +193,11 @@ class _Work:
 
     def release(self, settle: timedelta) -> int:
         """Take what is its own off objects that are alive, and look whether it comes back."""
-        found = self.look()
-        self.print_plan(found)
-        targets = [target for one in found for target in one.targets]
-        if not targets:
-            click.echo("There is nothing to release.", err=True)
-            return YES
-        work = Uninstalling(self._cluster, self._own, dry_run=self._dry_run == "server")
         question = f"Take what is {self._own.operator.name}'s own off objects that are alive?"
-        ended = self._change(targets, question, work.release)
-        if self._dry_run != "none":
-            return YES if ended else FAILED
-        if not ended:
-            return FAILED
-        return self._looked_again(settle)
+        return self._carry_out(
+            "release", self.look(), question, self._uninstalling.release,
+            lambda _: self._looked_again(settle),
+        )  # fmt: skip
 
     def _looked_again(self, settle: timedelta) -> int:
         """Whether what was taken off stays off."""
@@ -238,19 +231,12 @@ class _Work:
         if not only:
             self._leave_what_is_not_its_own()
         found = self.look(all_objects=True)
-        self.print_plan(found)
-        targets = [target for one in found for target in one.targets]
-        if not targets:
-            click.echo("There is nothing to delete.", err=True)
-            return YES
-        work = Uninstalling(self._cluster, self._own, dry_run=self._dry_run == "server")
-        question = f"Delete {len(targets):,} objects, while the operator runs?"
-        ended = self._change(targets, question, work.delete)
-        if self._dry_run != "none":
-            return YES if ended else FAILED
-        if not ended:
-            return FAILED
-        return self._waited(targets, timeout)
+        count = counted([target for one in found for target in one.targets])
+        question = f"Delete {count}, while the operator runs?"
+        return self._carry_out(
+            "delete", found, question, self._uninstalling.delete,
+            lambda targets: self._waited(targets, timeout),
+        )  # fmt: skip
 
     def _leave_what_is_not_its_own(self) -> None:
         """Only the objects of custom resources that a handler names may go without being named."""
@@ -274,7 +260,7 @@ class _Work:
         """Until they are gone, or too long."""
         end = time.monotonic() + timeout.total_seconds()
         while True:
-            left = list(remaining(self.look(all_objects=True), targets))
+            left = remaining(self.look(all_objects=True), targets)
             if not left or time.monotonic() >= end:
                 break
             time.sleep(POLL)
@@ -284,28 +270,35 @@ class _Work:
         click.echo(f"{len(left):,} of {len(targets):,} objects are not gone. They are held by:")
         accounts = dict[Resource, Tallies]()
         question = Question(datetime.now(UTC), operator=self._own.operator)
-        for resource, metadata in left:
-            accounts.setdefault(resource, Tallies(resource, question)).look([metadata])
-        print_rows(rows_of(accounts.values()), question, wide=True)
+        for one in left:
+            tallies = accounts.setdefault(one.resource, Tallies(one.resource, question))
+            tallies.look([one.metadata])
+        print_rows(rows_of(accounts.values()), question, wide=False)
+        # The one that is held longest, and by most.
+        one = min(
+            left,
+            key=lambda one: (one.metadata.get("deletionTimestamp", "never"), -len(one.finalizers)),
+        )
+        space = one.metadata.get("namespace")
+        named = f"{one.resource.name}/{one.metadata['name']}" + (f" -n {space}" if space else "")
+        click.echo(f"What one of them waits for: {called()} holders {named}", err=True)
         return NO
 
-    def _change(self, targets: Sequence[Target], question: str, change: Change) -> bool:
-        """Ask, and do it; whether it went to its end."""
-        if self._dry_run == "client":
-            click.echo("Nothing was changed (client dry run).", err=True)
-            return True
-        suffix = " (server dry run)" if self._dry_run == "server" else ""
-        if not suffix:
-            confirm(question, yes=self._yes)
-        counts = dict[What, int]()
-
-        def tell(target: Target, outcome: Outcome) -> None:
-            counts[outcome.what] = counts.get(outcome.what, 0) + 1
-            click.echo(f"{target.name}: {outcome}{suffix}")
-
-        ended = change_all(targets, change, tell)
-        told = ", ".join(f"{count:,} {what}" for what, count in counts.items())
-        click.echo(f"Of {len(targets):,} objects: {told}{suffix}.", err=True)
-        if not ended:
-            click.echo("Interrupted. What is not done can be done by the same command.", err=True)
-        return ended
+    def _carry_out(
+        self,
+        verb: str,
+        found: Sequence[Standing],
+        question: str,
+        change: Change,
+        then: Callable[[Sequence[Target]], int],
+    ) -> int:
+        """Show the plan, ask, change what it means, and see what came of it; the exit code."""
+        self.print_plan(found)
+        targets = [target for one in found for target in one.targets]
+        if not targets:
+            click.echo(f"There is nothing to {verb}.", err=True)
+            return YES
+        done = change_asked(targets, question, change, dry_run=self._dry_run, yes=self._yes)
+        if done is None:
+            return FAILED
+        return then(targets) if self._dry_run == "none" else YES

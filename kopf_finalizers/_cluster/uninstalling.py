@@ -6,7 +6,7 @@ never released here: its cleanups are due, and are the operator's to do.
 """
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from .._bodies import finalizers_of, is_being_deleted
@@ -188,12 +188,7 @@ def _escaped(key: str) -> str:
     return key.replace("~", "~0").replace("/", "~1")
 
 
-def remaining(
-    found: Iterable[Standing], targets: Iterable[Target]
-) -> Iterator[tuple[Resource, Metadata]]:
-    """Which of these objects are still there."""
+def remaining(found: Iterable[Standing], targets: Iterable[Target]) -> list[Target]:
+    """Which of these objects are still there, as they are now."""
     uids = {one.metadata["uid"] for one in targets}
-    for standing in found:
-        for one in standing.targets:
-            if one.metadata["uid"] in uids:
-                yield one.resource, one.metadata
+    return [one for each in found for one in each.targets if one.metadata["uid"] in uids]

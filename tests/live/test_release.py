@@ -53,7 +53,7 @@ def before_it_is_done(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[],
     """Have something happen after the plan was shown, while somebody thinks about the answer."""
 
     def register(action: Callable[[], Any]) -> None:
-        monkeypatch.setattr("kopf_finalizers._cli.release.confirm", lambda *_, **__: action())
+        monkeypatch.setattr("kopf_finalizers._cli.changes.confirm", lambda *_, **__: action())
 
     return register
 

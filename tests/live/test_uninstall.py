@@ -215,7 +215,7 @@ def test_what_is_deleted_meanwhile_is_not_released(
     def delete(*_: Any, **__: Any) -> None:
         place.api.delete(place.kinds[0].path_to("a")).raise_for_status()
 
-    monkeypatch.setattr("kopf_finalizers._cli.uninstall.confirm", delete)
+    monkeypatch.setattr("kopf_finalizers._cli.changes.confirm", delete)
     result = place.run("--release")
     assert result.exit_code == 1
     assert "left: it is being deleted by now, and its cleanups are due" in result.stdout
@@ -237,7 +237,7 @@ def test_another_object_under_the_name_keeps_its_own(
             place.api.delete(place.kinds[kind].path_to(name)).raise_for_status()
             place.made(kind, name, OURS, annotations={f"{PREFIX}/x": "1"})
 
-    monkeypatch.setattr("kopf_finalizers._cli.uninstall.confirm", replace)
+    monkeypatch.setattr("kopf_finalizers._cli.changes.confirm", replace)
     result = place.run("--release", "--annotations")
     assert result.stdout.count(": gone\n") == 2
     assert result.exit_code == 1
@@ -255,7 +255,7 @@ def test_what_vanishes_meanwhile_is_gone(place: Place, monkeypatch: pytest.Monke
     def delete(*_: Any, **__: Any) -> None:
         place.api.delete(place.kinds[0].path_to("a")).raise_for_status()
 
-    monkeypatch.setattr("kopf_finalizers._cli.uninstall.confirm", delete)
+    monkeypatch.setattr("kopf_finalizers._cli.changes.confirm", delete)
     result = place.run("--release", "--annotations")
     assert (result.exit_code, result.stdout.splitlines()[-1].rpartition(": ")[2]) == (0, "gone")
 
@@ -270,7 +270,7 @@ def test_annotations_that_change_meanwhile_are_read_again(
         body = {"metadata": {"annotations": {f"{PREFIX}/x": None}}}
         place.api.merge_patch(place.kinds[0].path_to("a"), body).raise_for_status()
 
-    monkeypatch.setattr("kopf_finalizers._cli.uninstall.confirm", change)
+    monkeypatch.setattr("kopf_finalizers._cli.changes.confirm", change)
     assert place.run("--release", "--annotations").exit_code == 0
     assert place.metadata(0, "a").get("annotations", {}) == {}
 
@@ -318,6 +318,7 @@ def test_delete_says_who_holds_what_is_left(place: Place, monkeypatch: pytest.Mo
     assert "2 of 2 objects are not gone. They are held by:\n" in result.stdout
     rows = {line.split()[0]: line.split()[1] for line in result.stdout.splitlines()[-2:]}
     assert rows == {BACKUPS: "served", THEIRS: "other"}
+    assert "What one of them waits for: kopf-finalizers holders " in result.stderr
 
 
 def test_what_is_kubernetes_own_is_deleted_only_by_name(server: Server, api: Api, tmp_path: Path,
