@@ -78,7 +78,7 @@ def lines_to_copy(page: Path) -> Iterator[str]:
     """The lines of a page's code; what a program prints is shown as it is, and wrapped there."""
     for _, kind, code in _BLOCK.findall(page.read_text()):
         for line in textwrap.dedent(code).splitlines():
-            if kind.startswith(("python", "yaml", "sh")) or line.startswith("$ "):
+            if kind.startswith(("python", "yaml", "sh")) or not kind or line.startswith("$ "):
                 yield line
 
 
@@ -88,6 +88,16 @@ def test_no_line_of_code_is_cut_off(page: Path) -> None:
     made = {"kubectl patch databases.v1.mycompany.com NAME", "  kubectl get databases.v1.mycompany"}
     too_long = [line for line in lines_to_copy(page) if len(line) > 84]
     assert [line for line in too_long if not line.startswith(tuple(made))] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_no_table_that_a_command_prints_is_cut_off(page: Path) -> None:
+    """At 1400 pixels 96 characters are seen; what is not in columns is wrapped."""
+    printed = "".join(
+        code for _, kind, code in _BLOCK.findall(page.read_text()) if kind.startswith("console")
+    )
+    in_columns = [line for line in printed.splitlines() if re.search(r"\S {3,}\S", line)]
+    assert [line for line in in_columns if len(line) > 96] == []
 
 
 def console_blocks() -> Iterator[Any]:
