@@ -46,8 +46,15 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     if not rows:
         return ""
     lines = [list(rows[0]), ["---"] * len(rows[0])]
-    lines += [[it if isinstance(it, str) else f"{it:.2f}" for it in row.values()] for row in rows]
+    lines += [[_cell(it) for it in row.values()] for row in rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _cell(value: str | float) -> str:
+    """A count is whole, and a measure is not."""
+    if isinstance(value, str):
+        return value
+    return f"{value:,}" if isinstance(value, int) else f"{value:.2f}"
 
 
 def filled(page: str, tables: Mapping[str, str]) -> str:

@@ -35,6 +35,7 @@ html_css_files = ["site.css"]
 html_js_files = ["site.js"]
 html_copy_source = False
 html_show_sourcelink = False
+html_domain_indices = False  # of modules: the general index has them
 html_theme_options = {"navigation_with_keys": True}
 
 # A button copies what is typed: commands without their prompts, and not what they print.
