@@ -39,8 +39,9 @@ def remove_finalizer(patch: kopf.Patch, name: str) -> None:
     """Take a finalizer off an object through the patch that Kopf gives to a handler.
 
     All its duplicates go, nobody else's entry does, and it does nothing where there is none.
-    Kopf sends it as it sends `add_finalizer`. It is assumed that no handler declares it with
-    `finalizer=`: such a one goes by itself, and would be put on again.
+    Kopf sends it as it sends `add_finalizer`. A finalizer that a handler of this resource declares
+    with `finalizer=` goes by itself: the removal of such a one is not sent, with an error in the
+    log. (From a daemon or a timer it is sent, and the finalizer is put on again.)
 
     Raises:
         ConfigurationError: As for `add_finalizer`.

@@ -63,6 +63,8 @@ class Cycle:
         self.logger = logger
         self.moves = moves
         self._progress_first = progress_first
+        # The finalizers that handlers of its resource declare.
+        self.wanted: tuple[Wanted, ...] = ()
         # A finalizer is missing, so Kopf's handlers wait for the next cycle.
         self.postponed = False
         # A finalizer goes from an object being deleted.
@@ -110,7 +112,28 @@ class Cycle:
     def release(self, patch: kopf.Patch, *removals: RemoveFinalizer) -> None:
         """Take a finalizer off an object being deleted."""
         self._releases = True
-        patch.fns.extend(removal for removal in removals if removal not in patch.fns)
+        # Instead of those of handlers, which are not sent.
+        patch.fns[:] = [fn for fn in patch.fns if fn not in removals]
+        patch.fns.extend(removals)
+
+    def hold_declared_back(self, patch: kopf.Patch) -> None:
+        """Take out of a patch that is about to be sent what handlers remove by hand, with an error.
+
+        It would be put on again in each cycle, and Kopf would call no handler of changes. An error
+        in the handler would have it called at every event.
+        """
+        for fn in list(patch.fns):
+            if not isinstance(fn, RemoveFinalizer) or fn.patch is None:
+                continue  # not by hand
+            users = [one.uses[0] for one in self.wanted if fn.name in one.finalizer.names]
+            if users:
+                patch.fns.remove(fn)
+                self.logger.error(
+                    f"Not sent: a handler has removed {fn.name} with remove_finalizer(), and"
+                    f" {users[0].handler_id} declares it, so it goes by itself: removed by a"
+                    " handler it would be put on again in each cycle, and no handler of changes be"
+                    " called any more. Leave the call out, or that finalizer=. [declared]"
+                )
 
 
 def decide(wanted: Wanted, seen: Seen, cycle: Cycle, patch: kopf.Patch, own: str) -> None:

@@ -228,6 +228,7 @@ class DedicatedFinalizers:
         self._cycle.set(cycle)
         body: kopf.Body = kwargs["body"]
         wanted = self._uses.of(registry, *self._streams.resources_of(body, kwargs["resource"]))
+        cycle.wanted = wanted
         if self._deletions.concern(kwargs["type"], body):
             self._look(kwargs, wanted, registry, progress, settings)
             progress = self._deletions.reading(progress)

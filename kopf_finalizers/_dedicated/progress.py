@@ -137,12 +137,14 @@ class ObservedProgress(kopf.MultiProgressStorage):
 
     def touch(self, *, body: kopf.Body, patch: kopf.Patch, value: str | None) -> None:
         """Kopf removes its last touch right before it sends a patch: so it is what is sent."""
+        cycle = self._current()
         if value is None:
             hold_whole_list_back(patch, body)
+            if cycle is not None:
+                cycle.hold_declared_back(patch)
         self.observed.touch(body=body, patch=patch, value=value)
         if value is None:
             self._deletions.sending(body, patch)
-        cycle = self._current()
         if value is None:
             self._streams.hold(patch, body)
         if value is None and cycle is not None and cycle.patch is patch:
