@@ -189,6 +189,19 @@ class Finalizers:
         """
         return self._rename.former if self._rename else ()
 
+    @property
+    def written(self) -> str:
+        """The name that this release writes: `name`, or the former one with `rollout="recognise"`.
+
+        For code that makes objects with the operator's finalizer on them. Such code must not write
+        a name that the release before does not know, nor one that the next one does not.
+
+        Example:
+            >>> finalizers.written
+            'mycompany.com/db-operator'
+        """
+        return self._own.written
+
     def name_for(self, purpose: str) -> str:
         """The dedicated finalizer for a purpose, or a full name that this operator may use.
 

@@ -7,10 +7,13 @@ what a server has refused, is done again. A request that never arrived is made o
 """
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import kopf
+
+from ._settings import logger
 
 AGAIN = 600.0
 """Seconds after which an object is moved again."""
@@ -31,11 +34,35 @@ class Moves:
 
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
     _made: dict[str, _Move] = field(default_factory=dict)
+    _told: set[tuple[str, str, str]] = field(default_factory=set)
 
     def is_younger(self, body: kopf.Body) -> bool:
         """Whether the object was created after the process has started."""
         created = body["metadata"].get("creationTimestamp")
         return created is not None and datetime.fromisoformat(created) > self.started
+
+    def look_at_birth(self, body: kopf.Body, former: Iterable[str], written: str) -> None:
+        """Warn, once for each resource and name, of an object that was made with a former name.
+
+        This process has not put it on: so somebody makes such objects, and will go on doing so.
+        """
+        if not self.is_younger(body):
+            return
+        metadata = body["metadata"]
+        for name in former:
+            told = (str(body.get("apiVersion")), str(body.get("kind")), name)
+            if told not in self._told:
+                self._told.add(told)
+                logger.warning(
+                    "Objects of %s %s are made with the former finalizer %s on them (%s is one)."
+                    " This release puts %s in its place. The release after it does not know it, so"
+                    " such an object would hang when it is deleted. Before that, have whatever"
+                    " makes them, a chart, GitOps or code, write the new name; code of this"
+                    " operator finds it in finalizers.written. [born-former]",
+                    *told,
+                    "/".join(filter(None, [metadata.get("namespace"), metadata.get("name")])),
+                    written,
+                )
 
     def is_made(self, body: kopf.Body) -> bool:
         """Whether this process has moved the object before, and something has come of it."""

@@ -162,6 +162,8 @@ def decide(wanted: Wanted, seen: Seen, cycle: Cycle, patch: kopf.Patch, own: str
             cycle.postponed = True
         case False, "left", "yes" if cycle.moves.may_make(seen.body):
             cycle.logger.info(f"Moving from {', '.join(there)} to {finalizer.written}.")
+            if not finalizer.keeps_former:
+                cycle.moves.look_at_birth(seen.body, there, finalizer.written)
             patch.fns.append(finalizer.addition(seen.body))
             cycle.moves.make(seen.body)
         case False, "there", "yes" if finalizer.former:

@@ -70,6 +70,9 @@ class Mover:
             what = (
                 "records" if change is None else "finalizer and records" if brings else "finalizer"
             )
+            if change is not None and not (self._rename.is_back or self._rename.former_is_shared):
+                there = [name for name in finalizers_of(body) if name in self._rename.former]
+                self._moves.look_at_birth(body, there, self._rename.name)
             known = describe(body, self._rename.identity, self._rename.former)
             logger.info(f"Moving {what} to those of {self._rename.finalizer.written}: {known}.")
         self._moves.make(body)
