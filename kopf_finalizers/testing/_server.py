@@ -99,6 +99,9 @@ class ApiServer:
     def kubeconfig(self) -> Path:
         """A kubeconfig file that leads to this server; it is removed when the server stops.
 
+        In a process that has imported `kubernetes` or `kubernetes_asyncio` already, name the file
+        to them: they read the variable `KUBECONFIG` only then.
+
         Example:
             >>> from kopf_finalizers.testing import ApiServer
             >>> with ApiServer() as server:

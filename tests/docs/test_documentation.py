@@ -125,12 +125,19 @@ def test_what_stands_in_for_a_removed_handler_releases_its_finalizer(
         wait_until(released)
 
 
-def test_the_test_of_an_operator_passes(quickstart: Path) -> None:
-    """The two blocks of the page about tests are a test of the README's operator."""
+@pytest.mark.parametrize("clients", ["as they are", "without pykube"])
+def test_the_test_of_an_operator_passes(quickstart: Path, clients: str) -> None:
+    """The two blocks of the page about tests are a test of the README's operator, or several.
+
+    Whichever client library Kopf finds: two of them learn where the server is at their import.
+    """
     (_, conftest), (_, test) = code_of(ROOT / "docs" / "testing.md")
     quickstart.with_name("pytest.ini").touch()  # so that this project's own does not count
     quickstart.with_name("conftest.py").write_text(conftest)
     quickstart.with_name("test_operator.py").write_text(test)
+    quickstart.with_name("test_again.py").write_text(test)
+    if clients == "without pykube":
+        quickstart.with_name("pykube.py").write_text("raise ImportError")
     process = subprocess.run(
         [sys.executable, "-m", "pytest"],
         cwd=quickstart.parent,
@@ -138,4 +145,4 @@ def test_the_test_of_an_operator_passes(quickstart: Path) -> None:
         text=True,
         timeout=60,
     )
-    assert "1 passed" in process.stdout, process.stdout + process.stderr
+    assert "2 passed" in process.stdout, process.stdout + process.stderr
