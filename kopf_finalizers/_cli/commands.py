@@ -19,6 +19,7 @@ from .errors import FAILED, YES
 
 # Each command, and the module that it is in.
 _COMMANDS = {
+    "adopt": "adopt",
     "document": "document",
     "holders": "holders",
     "name": "names",

@@ -4,10 +4,11 @@ import contextlib
 import importlib
 import importlib.util
 import sys
+import sysconfig
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import NoReturn
 
 import kopf
@@ -34,13 +35,47 @@ def finalizers_of(paths: tuple[str, ...], modules: tuple[str, ...], *, verbose: 
     return finalizers
 
 
+def operator_in(
+    paths: tuple[str, ...], modules: tuple[str, ...], *, verbose: bool
+) -> tuple[kopf.OperatorRegistry, list[ModuleType]]:
+    """The handlers of the operator in these files and modules, and all modules that are its own.
+
+    Its own are those that are named, with what is in the same packages, and those that they import
+    from anywhere but where packages are installed.
+    """
+    before = set(sys.modules)
+    with _registry_of_its_own() as registry, contextlib.redirect_stdout(sys.stderr):
+        load(paths, modules, verbose=verbose)
+    named = {_name_of(path, index) for index, path in enumerate(paths)}
+    named |= {name.partition(".")[0] for name in modules}
+    found = [
+        module
+        for name, module in sys.modules.items()
+        if getattr(module, "__file__", None)
+        and (name.partition(".")[0] in named or name in named or _is_new(name, module, before))
+    ]
+    return registry, found
+
+
+_LIBRARY = Path(__file__).resolve().parents[1]
+
+
+def _is_new(name: str, module: ModuleType, before: Collection[str]) -> bool:
+    """Whether the operator has brought it along, and it is not installed for everybody."""
+    file = Path(module.__file__ or "").resolve()
+    paths = sysconfig.get_paths()
+    installed = [paths[one] for one in ("stdlib", "platstdlib", "purelib", "platlib")]
+    folders = [_LIBRARY, *(Path(one).resolve() for one in installed)]
+    return name not in before and not any(file.is_relative_to(one) for one in folders)
+
+
 @contextlib.contextmanager
-def _registry_of_its_own() -> Iterator[None]:
+def _registry_of_its_own() -> Iterator[kopf.OperatorRegistry]:
     """A fresh default registry, and `sys.path` put back: nothing of the operator is left behind."""
     registry, path = kopf.get_default_registry(), sys.path[:]
-    kopf.set_default_registry(kopf.OperatorRegistry())
+    kopf.set_default_registry(its := kopf.OperatorRegistry())
     try:
-        yield
+        yield its
     finally:
         kopf.set_default_registry(registry)
         sys.path[:] = path
@@ -58,9 +93,13 @@ def load(paths: Iterable[str], modules: Iterable[str], *, verbose: bool) -> None
             importlib.import_module(module)
 
 
+def _name_of(path: str, index: int) -> str:
+    return f"__kopf_script_{index}__{path}"
+
+
 def _load_file(path: str, index: int) -> None:
     sys.path.insert(0, str(Path(path).parent.absolute()))
-    module_name = f"__kopf_script_{index}__{path}"
+    module_name = _name_of(path, index)
     spec = importlib.util.spec_from_file_location(module_name, path)
     if spec is None or spec.loader is None:
         raise ImportError("it is no Python file")

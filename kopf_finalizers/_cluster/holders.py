@@ -281,15 +281,24 @@ def reports_of_file(told: Any, operator: Operator | None) -> Sequence[Report]:
     Raises:
         ClusterError: It is neither.
     """
+    return [report_of(name, body["metadata"], operator) for name, body in bodies_in(told)]
+
+
+def bodies_in(told: Any) -> list[tuple[str, Mapping[str, Any]]]:
+    """The objects themselves, each with what its resource is called.
+
+    Raises:
+        ClusterError: There are none.
+    """
     if isinstance(told, Mapping) and isinstance(told.get("items") or [], list) and "items" in told:
         bodies = told["items"] or []
     else:
         bodies = [told]
-    found = list[Report]()
+    found = list[tuple[str, Mapping[str, Any]]]()
     for body in bodies:
         if not isinstance(body, Mapping) or not isinstance(body.get("metadata"), Mapping):
             raise ClusterError("There is no object in it: kubectl prints one with --output json")
         group = str(body.get("apiVersion") or "").rpartition("/")[0]
-        resource = ".".join(filter(None, [str(body.get("kind") or "object").lower(), group]))
-        found.append(report_of(resource, body["metadata"], operator))
+        name = ".".join(filter(None, [str(body.get("kind") or "object").lower(), group]))
+        found.append((name, body))
     return found

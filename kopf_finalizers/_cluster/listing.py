@@ -132,8 +132,8 @@ def look_at_all(
     stop = threading.Event()
 
     def look(resource: Resource) -> AccountT | Unseen:
-        account = new(resource)
         try:
+            account = new(resource)
             for items in pages_of(cluster, resource, scope):
                 if stop.is_set():
                     break

@@ -52,6 +52,16 @@ def operator_of(finalizers: Finalizers, served: Served | None) -> Operator:
     )
 
 
+def handled_by(registry: kopf.OperatorRegistry, served: Served) -> list[Resource]:
+    """The resources of handlers that may need a finalizer, or have records."""
+    resources = [_to_kopf(one) for one in served.every]
+    selected = (
+        one for handler in handlers_of(registry) for one in handler.selector.select(resources)
+    )
+    keys = {(one.group, one.plural) for one in selected}
+    return [one for one in served.listed() if (one.group, one.plural) in keys]
+
+
 def _names_one(selector: Selector) -> bool:
     """Whether a handler says which resource it is for, by a name of that resource."""
     _, _, name = selector.parts()
