@@ -34,6 +34,7 @@ import kopf
 from .._bodies import is_being_deleted
 from .._changes import has_effect, wake_up
 from .._kopf import (
+    answered,
     guarding_handlers_of,
     handles_changes,
     is_watched,
@@ -311,7 +312,15 @@ class _SharedDiffBase(kopf.MultiDiffBaseStorage):
 
     def __init__(self, storage: kopf.DiffBaseStorage, streams: Streams) -> None:
         super().__init__([storage])
+        self._storage = storage
         self._streams = streams
+
+    def build(self, *, body: kopf.Body, extra_fields: Any = None) -> kopf.BodyEssence:
+        """What of an object counts as its state: of the whole object.
+
+        Kopf's would hand on what is left without records, which does not tell where records are.
+        """
+        return answered(self._storage.build(body=body, extra_fields=extra_fields))
 
     def store(self, *, body: kopf.Body, patch: kopf.Patch, essence: kopf.BodyEssence) -> None:
         """Keep a state as handled, unless that is for others to say."""

@@ -4,7 +4,7 @@ import asyncio
 import copy
 import functools
 import logging
-from typing import Any
+from typing import Any, cast
 
 import kopf
 import pytest
@@ -19,7 +19,7 @@ from kopf_finalizers._kopf import (
 )
 from kopf_finalizers._recognised import RecognisedFinalizer, names_of, unhidden
 
-from ..support.kopf_cycles import cycle
+from ..support.kopf_cycles import after, cycle
 
 NAME = "mycompany.com/db-operator"
 OLD, NEW = ("example.com", "v1beta1", "things"), ("example.com", "v1", "things")
@@ -184,3 +184,39 @@ def test_what_one_stream_could_not_send_is_not_sent_by_another(
     again = cycle(registry, settings, first.after(), leftover=left, resource=resource("v1"))
     assert again.finalizers() == ["other.org/f", NAME]
     assert "touch-dummy" in str(again.after()["metadata"]["annotations"])
+
+
+@pytest.mark.parametrize("rollout", ["recognise", "switch"])
+def test_a_rename_beside_handlers_in_two_notations(
+    registry: kopf.OperatorRegistry, rollout: Any
+) -> None:
+    """Handlers that name one kind in two ways see of an object what others see in a rename."""
+    finalizers = Finalizers(
+        IDENTITY,
+        registry=registry,
+        former=["twingate.com/finalizer"],
+        former_storage_prefix="twingate.com",
+        rollout=rollout,
+    )
+    called = list[str]()
+    finalizers.on.delete("things", id="cleanup")(lambda **_: called.append("delete"))
+    finalizers.on.update(*NEW, id="update")(lambda **_: called.append("update"))
+    settings = kopf.OperatorSettings()
+    finalizers.apply(settings)
+    body: dict[str, Any] = {
+        "metadata": {"name": "one", "uid": "1-2", "finalizers": ["twingate.com/finalizer"]},
+        "spec": {},
+    }
+    former = kopf.AnnotationsDiffBaseStorage(prefix="twingate.com")
+    seen, patch = kopf.Body(cast("kopf.RawBody", body)), kopf.Patch()
+    former.store(body=seen, patch=patch, essence=former.build(body=seen))
+    body = cycle(registry, settings, after(body, patch)).after()
+    has_moved = rollout == "switch"
+    assert ("twingate.com/kopf-managed" in body["metadata"]["annotations"]) is not has_moved
+    # Once the former prefix is left, what users keep there counts as any other annotation.
+    body["metadata"]["annotations"]["twingate.com/team"] = "storage"
+    body = cycle(registry, settings, body).after()
+    assert called == (["update"] if has_moved else [])
+    body["metadata"]["deletionTimestamp"] = "2030-01-01T00:00:00Z"
+    assert cycle(registry, settings, body).finalizers() == []
+    assert called[-1] == "delete"
