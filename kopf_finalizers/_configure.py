@@ -12,6 +12,7 @@ from ._finalizers import Finalizers
 from ._handlers import FinalizerArg
 from ._identity import OperatorIdentity
 from ._kopf import settings_in_force
+from ._names import check_kept
 from ._renames.declared import Former, FormerDiffBase, FormerProgress, Rollout
 from ._unset import LEFT_OUT, LeftOut
 
@@ -41,6 +42,7 @@ def configure(
     operator: str,
     *,
     finalizer: LeftOut | None = LEFT_OUT,
+    keep_finalizer: str | None = None,
     registry: kopf.OperatorRegistry | None = None,
     storages: bool = True,
     progress_storage: kopf.ProgressStorage | None = None,
@@ -84,6 +86,7 @@ def configure(
     *,
     finalizer: FinalizerArg = LEFT_OUT,
     name: str | None = None,
+    keep_finalizer: str | None = None,
     registry: kopf.OperatorRegistry | None = None,
     storages: bool = True,
     progress_storage: kopf.ProgressStorage | None = None,
@@ -117,6 +120,9 @@ def configure(
             operator's finalizer off.
         name: What `{name}` in the template stands for.
         registry: Kopf's registry; its default one when left out.
+        keep_finalizer: A finalizer that objects carry already, in place of the one that domain and
+            operator make; for operators whose finalizer is none that could be made, and that never
+            change it. Nobody can tell from such a name whose it is.
         storages: With False, the progress and the diff-base storage are left alone, for operators
             that have storages of their own.
         progress_storage: The progress storage, in place of the identity's.
@@ -174,7 +180,7 @@ def configure(
         ...     settings.posting.enabled = False
         ...     kopf_finalizers.configure("mycompany.com", "db-operator", settings=settings)
     """
-    identity = _identity(domain, operator, finalizer, name)
+    identity = _identity(domain, operator, finalizer, name, keep_finalizer)
     in_force = settings_in_force()
     if in_force is not None and settings is not None and registry is None:
         _refuse_other(settings, in_force)
@@ -201,7 +207,7 @@ def configure(
     known = _configured.get(registry)
     if known is None:
         if in_force is not None and settings is None:
-            _refuse_too_late(domain, operator, finalizer, name)
+            _refuse_too_late(domain, operator, finalizer, name, keep_finalizer)
         known = _Operator(Finalizers(identity, registry=registry, **options), options)
         _configured[registry] = known
         if settings is None:
@@ -237,7 +243,7 @@ def _refuse_otherwise(
 
 def _refuse_too_late(*given: object) -> NoReturn:
     """Refuse a call for which no startup handler would run any more, with the one that would do."""
-    names = ("domain", "operator", "finalizer", "name")
+    names = ("domain", "operator", "finalizer", "name", "keep_finalizer")
     arguments = [
         f"{key}={json.dumps(one)}" if isinstance(one, str) else f"{key}={one!r}"
         for key, one in zip(names, given, strict=True)
@@ -271,8 +277,17 @@ def configured_in(registry: kopf.OperatorRegistry) -> Finalizers | None:
 
 
 def _identity(
-    domain: str | None, operator: str | None, finalizer: FinalizerArg, name: str | None
+    domain: str | None,
+    operator: str | None,
+    finalizer: FinalizerArg,
+    name: str | None,
+    keep_finalizer: str | None,
 ) -> OperatorIdentity:
+    if keep_finalizer is not None and finalizer is not LEFT_OUT:
+        raise ConfigurationError(
+            f'keep_finalizer="{keep_finalizer}" goes with domain= and operator=, from which all'
+            " other names follow: leave finalizer= out. [configure-arguments]"
+        )
     if finalizer is LEFT_OUT or finalizer is None:
         if name is not None:
             raise ConfigurationError(
@@ -291,7 +306,9 @@ def _identity(
                 f"{missing} is missing: an operator is identified by a domain and a name, as in"
                 ' configure(domain="mycompany.com", operator="db-operator"). [configure-arguments]'
             )
-        return OperatorIdentity.checked(domain=domain, operator=operator)
+        return OperatorIdentity.checked(
+            domain=domain, operator=operator, keep_finalizer=keep_finalizer
+        )
     if not isinstance(finalizer, str):
         raise ConfigurationError(
             f"finalizer={finalizer!r}: a whole finalizer or a template of one is a string, as in"
@@ -303,7 +320,26 @@ def _identity(
             f'finalizer="{finalizer}" stands in place of domain= and operator=: leave these two'
             " out, or the finalizer. [configure-arguments]"
         )
-    return OperatorIdentity.from_template(finalizer, name=name)
+    try:
+        return OperatorIdentity.from_template(finalizer, name=name)
+    except ConfigurationError as error:
+        _refuse_underivable(finalizer, name, str(error))
+        raise
+
+
+def _refuse_underivable(finalizer: str, name: str | None, problem: str) -> None:
+    """Refuse a finalizer that objects may carry, and from which no identity follows."""
+    try:
+        if name is not None or check_kept(finalizer) is None:
+            return
+    except ConfigurationError:
+        return
+    problem = problem.rpartition(" [")[0]
+    raise ConfigurationError(
+        f'finalizer="{finalizer}" is not of the form "<domain>/<operator>", from which the other'
+        f" names follow. {problem} If objects carry it already, and you mean to keep it, say so"
+        f' beside a domain and an operator: keep_finalizer="{finalizer}". [keep-finalizer]'
+    ) from None
 
 
 def _apply_at_startup(finalizers: Finalizers, registry: kopf.OperatorRegistry) -> None:

@@ -1,9 +1,17 @@
 """Who an operator is, and the finalizers and the storage prefix that follow from it."""
 
 import re
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from ._errors import ConfigurationError
 from ._names import (
@@ -13,6 +21,7 @@ from ._names import (
     OrganisationDomain,
     as_string,
     check_finalizer,
+    check_kept,
     check_purpose,
 )
 
@@ -65,6 +74,39 @@ class OperatorIdentity(BaseModel):
         'db-operator'
     """
 
+    keep_finalizer: Annotated[str | None, BeforeValidator(check_kept)] = None
+    """A finalizer that objects carry already, and that the operator keeps for good.
+
+    It takes the place of the one that would be derived, for operators whose finalizer is no
+    `<domain>/<operator>`. What that gives up: nobody can tell from it whose it is, and another
+    operator may have the same, which then takes it off. Dedicated finalizers and the storage prefix
+    are derived from domain and operator as ever. It must not be Kopf's default name, nor one of
+    Kubernetes.
+
+    Example:
+        >>> OperatorIdentity(
+        ...     domain="dask.org",
+        ...     operator="kubernetes",
+        ...     keep_finalizer="kubernetes.dask.org",
+        ... ).finalizer
+        'kubernetes.dask.org'
+    """
+
+    @model_validator(mode="after")
+    def _keeps_another(self) -> Self:
+        if self.keep_finalizer == self._derived:
+            raise ConfigurationError(
+                f'keep_finalizer="{self.keep_finalizer}" is the finalizer that domain and operator'
+                " make anyway: leave it out. [keep-finalizer]"
+            )
+        return self
+
+    @model_serializer(mode="wrap")
+    def _as_said(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Most identities keep nothing, and say nothing of it."""
+        said: dict[str, Any] = handler(self)
+        return {key: value for key, value in said.items() if value is not None}
+
     @model_validator(mode="after")
     def _storage_prefix_fits(self) -> Self:
         if len(self.storage_prefix) > MAX_STORAGE_PREFIX:
@@ -98,24 +140,24 @@ class OperatorIdentity(BaseModel):
         domain, slash, operator = template.partition("/")
         if not slash or "/" in operator:
             raise ConfigurationError(
-                f'The template "{template}" must have one slash, between the domain and the'
+                f'"{template}" must have one slash, between the domain and the'
                 ' operator, as in "mycompany.com/operator-{name}". [template]'
             )
         if set(re.findall(r"\{[^}]*\}?|\}", operator)) - {_PLACEHOLDER} or "{" in domain:
             raise ConfigurationError(
-                f'The template "{template}" has a placeholder that is not known: only {{name}} is,'
+                f'"{template}" has a placeholder that is not known: only {{name}} is,'
                 ' after the slash, as in "mycompany.com/operator-{name}". [template]'
             )
         if _PLACEHOLDER in operator and name is None:
             raise ConfigurationError(
-                f'The template "{template}" has {{name}}, but no name is given: add name="db", or'
+                f'"{template}" has {{name}}, but no name is given: add name="db", or'
                 " what this operator is called. [template]"
             )
         if name is not None:
             name = as_string("name", name)
             if _PLACEHOLDER not in operator:
                 raise ConfigurationError(
-                    f'The template "{template}" has no {{name}} where the name "{name}" could go:'
+                    f'"{template}" has no {{name}} where the name "{name}" could go:'
                     ' write it as in "mycompany.com/operator-{name}", or leave the name out.'
                     " [template]"
                 )
@@ -142,12 +184,16 @@ class OperatorIdentity(BaseModel):
 
     @property
     def finalizer(self) -> str:
-        """The finalizer that Kopf uses for this operator: `<domain>/<operator>`.
+        """The finalizer that Kopf uses for this operator: `<domain>/<operator>`, or a kept one.
 
         Example:
             >>> OperatorIdentity(domain="mycompany.com", operator="db-operator").finalizer
             'mycompany.com/db-operator'
         """
+        return self.keep_finalizer or self._derived
+
+    @property
+    def _derived(self) -> str:
         return f"{self.domain}/{self.operator}"
 
     @property
@@ -191,7 +237,7 @@ class OperatorIdentity(BaseModel):
                 )
                 + " [too-long]"
             )
-        return f"{self.domain}/{name}"
+        return self._not_own(f"{self.domain}/{name}")
 
     def _own_full_name(self, finalizer: str) -> str:
         domain = finalizer.partition("/")[0]
@@ -202,7 +248,10 @@ class OperatorIdentity(BaseModel):
                 f' "{self.domain}/{finalizer.partition("/")[2]}", or a purpose alone, as in'
                 ' "backups". [foreign-domain]'
             )
-        if finalizer == self.finalizer:
+        return self._not_own(finalizer)
+
+    def _not_own(self, finalizer: str) -> str:
+        if finalizer in (self.finalizer, self._derived):
             raise ConfigurationError(
                 f'The finalizer "{finalizer}" is the operator\'s own, and Kopf puts it on and takes'
                 " it off: leave finalizer= out to be guarded by it, or name a purpose, as in"
@@ -223,9 +272,9 @@ class OperatorIdentity(BaseModel):
             >>> identity.owns("mycompany.com/db-operator-two")
             False
         """
-        if finalizer == self.finalizer:
+        if finalizer in (self.finalizer, self._derived):
             return True
-        purpose = finalizer.removeprefix(f"{self.finalizer}.")
+        purpose = finalizer.removeprefix(f"{self._derived}.")
         try:
             return purpose != finalizer and self.finalizer_for(purpose) == finalizer
         except ConfigurationError:

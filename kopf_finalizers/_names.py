@@ -24,6 +24,9 @@ from pydantic import BeforeValidator
 
 from ._errors import ConfigurationError
 
+KOPF_FINALIZER = "kopf.zalando.org/KopfFinalizerMarker"
+"""The finalizer of every Kopf operator that does not choose one (Kopf 1.44 to 1.45)."""
+
 MAX_DOMAIN = 253
 MAX_NAME = 63
 MAX_STORAGE_PREFIX = 189
@@ -39,6 +42,9 @@ _RESERVED = {
     "kopf.zalando.org": "Kopf",
     "kopf.dev": "Kopf",
 }
+
+_KUBERNETES = {"kubernetes", "orphan", "foregroundDeletion"}
+"""Finalizers without a domain that Kubernetes puts on objects itself (1.20 to 1.36)."""
 
 
 def as_string(what: str, value: object) -> str:
@@ -159,6 +165,31 @@ def check_finalizer(value: object) -> str:
             f" {example}. [finalizer-form]"
         )
     _check_length("finalizer's name", name, MAX_NAME, "Kubernetes allows 63 after the slash")
+    return finalizer
+
+
+def check_kept(value: object) -> str | None:
+    """A finalizer that objects carry already, and that an operator keeps as its own for good."""
+    if value is None:
+        return None
+    finalizer = check_finalizer(value)
+    domain = finalizer.rpartition("/")[0]
+    is_kubernetes = any(
+        domain == one or domain.endswith(f".{one}")
+        for one, owner in _RESERVED.items()
+        if owner == "Kubernetes"
+    )
+    if is_kubernetes or finalizer in _KUBERNETES:
+        raise ConfigurationError(
+            f'keep_finalizer="{finalizer}" is a finalizer of Kubernetes, which takes it off when it'
+            " likes: an operator cannot keep it as its own. [keep-finalizer]"
+        )
+    if finalizer == KOPF_FINALIZER:
+        raise ConfigurationError(
+            f'keep_finalizer="{finalizer}" is the finalizer of every Kopf operator that does not'
+            " choose one, and each of them takes it off: it cannot be kept. Move to a name of this"
+            f' operator, with former=["{finalizer}"]. [keep-finalizer]'
+        )
     return finalizer
 
 

@@ -20,11 +20,9 @@ from ._errors import ConfigurationError
 from ._handler_ids import can_be_kept, refusal_of
 from ._identity import OperatorIdentity
 from ._kopf import changing_handlers_of, guarding_handlers_of, kind_of, parts_on_object
+from ._names import KOPF_FINALIZER as KOPF_FINALIZER
 from ._own_records import OwnDiffBase, OwnProgress
 from ._resources import HandledResources
-
-KOPF_FINALIZER = "kopf.zalando.org/KopfFinalizerMarker"
-"""The finalizer of every Kopf operator that does not choose one (Kopf 1.44 to 1.45)."""
 
 KOPF_PREFIX = "kopf.zalando.org"
 """The prefix of the annotations of every Kopf operator that does not choose one."""

@@ -210,8 +210,8 @@ def refuse_strict(strict: object, *, storages: bool, watches_only: bool) -> None
 
 def _domains_of(finalizer: str) -> tuple[str, str]:
     """Where the operator of that finalizer may keep records: by usage, and by this library."""
-    domain, _, name = finalizer.rpartition("/")
-    return domain, f"{name}.{domain}"
+    domain, slash, name = finalizer.rpartition("/")
+    return (domain, f"{name}.{domain}") if slash else (name, name)
 
 
 def _said(states: Iterable[str], progress: Iterable[str]) -> str:

@@ -199,7 +199,7 @@ def test_every_type_of_the_package_is_known(tmp_path: Path) -> None:
 
 def test_each_way_to_configure_takes_every_option() -> None:
     """An option that is added to the function alone would be an error to a type checker."""
-    ways = {"domain", "operator", "finalizer", "name"}
+    ways = {"domain", "operator", "finalizer", "name", "keep_finalizer"}
     options = inspect.signature(configure).parameters.keys() - ways
     assert len(get_overloads(configure)) == 2
     for overload in get_overloads(configure):
