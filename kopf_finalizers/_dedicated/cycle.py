@@ -29,7 +29,8 @@ from .._changes import Finalizer, RemoveFinalizer, RemoveUnwanted
 from .._kopf import answered
 from .._moves import Moves
 from .filters import Answer, Seen
-from .uses import Wanted
+from .leftovers import takes_off
+from .uses import Use, Wanted
 
 _Found: TypeAlias = Literal["none", "left", "there"]
 _IsWanted: TypeAlias = Literal["yes", "no", "too late"]
@@ -71,6 +72,8 @@ class Cycle:
         self._releases = False
         # Kopf would forget what cleanups have done while a daemon still stops, and call them again.
         self.keeps_progress = False
+        # Cleanups of which Kopf has told nothing yet, by their finalizers on this object.
+        self.elsewhere: Mapping[str, Use] = {}
         # What stays until its cleanups have ended: its names, and which are to be called.
         self._waiting = dict[tuple[str, ...], set[str]]()
 
@@ -115,6 +118,24 @@ class Cycle:
         # Instead of those of handlers, which are not sent.
         patch.fns[:] = [fn for fn in patch.fns if fn not in removals]
         patch.fns.extend(removals)
+
+    def hold_own(self, patch: kopf.Patch, body: kopf.Body, own: str) -> None:
+        """Keep Kopf from taking its finalizer off while a cleanup of another version waits.
+
+        Kopf (1.44 to 1.45) asks once what is served, and does not watch what was not served then.
+        Without its own finalizer it calls no cleanup, also when it is started anew.
+        """
+        if not self.elsewhere:
+            return
+        kept = [fn for fn in patch.fns if not takes_off(own, fn, body)]
+        if len(kept) < len(patch.fns):
+            patch.fns[:] = kept
+            for name, use in self.elsewhere.items():
+                self.logger.warning(
+                    f"This object waits for the cleanup {use.handler_id} of {use.selector}, where"
+                    f" Kopf has not seen it yet. If that is not served, it hangs on {name} until it"
+                    " is, and the operator is started again. [not-served]"
+                )
 
     def hold_declared_back(self, patch: kopf.Patch) -> None:
         """Take out of a patch that is about to be sent what handlers remove by hand, with an error.

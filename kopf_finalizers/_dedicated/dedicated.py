@@ -127,6 +127,9 @@ class DedicatedFinalizers:
             ConfigurationError: This Kopf compares finalizers in a way that makes it impossible.
         """
         changed = self._streams.apply(settings, registry)
+        if self.uses:
+            for selector in self._streams.asked:
+                self._ask_at((registry, selector))
         if changed and self._settings is not None:
             self._observe(settings)
         return changed
@@ -243,7 +246,13 @@ class DedicatedFinalizers:
         self._pending.take_up(patch, body)
         seen = Seen(kwargs, progress=progress, diffbase=persistence.diffbase_storage)
         if written is not None and seen.is_being_deleted:
-            cycle.keeps_progress = runs_daemons(registry, kwargs["resource"])
+            elsewhere = self._uses.elsewhere(registry, kwargs["resource"], wanted)
+            cycle.elsewhere = {
+                name: elsewhere[name] for name in seen.finalizers if name in elsewhere
+            }
+            cycle.keeps_progress = bool(cycle.elsewhere) or runs_daemons(
+                registry, kwargs["resource"]
+            )
             for one in wanted:
                 if written.is_taken_off(one.finalizer, seen.finalizers):
                     written.ended |= give_up(one, seen, patch, kwargs["logger"])

@@ -148,7 +148,9 @@ class ObservedProgress(kopf.MultiProgressStorage):
         if value is None:
             self._streams.hold(patch, body)
         if value is None and cycle is not None and cycle.patch is patch:
-            guard_kopfs_own(patch, body, unhidden(self._settings.persistence.finalizer))
+            own = unhidden(self._settings.persistence.finalizer)
+            cycle.hold_own(patch, body, own)
+            guard_kopfs_own(patch, body, own)
             if cycle.releases_with(patch) and not self._streams.are_several(patch):
                 _move_annotations(patch)
         if cycle is not None and (cycle.patch is patch) is (value is None):

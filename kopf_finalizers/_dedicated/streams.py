@@ -84,7 +84,8 @@ class Streams:
 
     def __init__(self) -> None:
         self._objects = dict[str, dict[kopf.Resource, _Stream]]()
-        self._asked = list[Selector]()
+        # The resources that may have objects in common.
+        self.asked = list[Selector]()
         self._listed = list[Selector]()
         self._needs = dict[kopf.Resource, tuple[Filters, ...]]()
         self._warned = set[frozenset[kopf.Resource]]()
@@ -110,8 +111,8 @@ class Streams:
         if not guarding or not similar:
             return False
         for selector in similar:
-            if selector not in self._asked:
-                self._asked.append(selector)
+            if selector not in self.asked:
+                self.asked.append(selector)
                 self._ask_at(selector)
             if selector in guarding and selector not in self._listed:
                 self._listed.append(selector)
@@ -130,7 +131,7 @@ class Streams:
     @property
     def are_possible(self) -> bool:
         """Whether objects may have several streams here."""
-        return bool(self._asked)
+        return bool(self.asked)
 
     def _ask_at(self, selector: Selector) -> None:
         assert self._registry is not None  # noqa: S101 - it is applied
@@ -184,7 +185,7 @@ class Streams:
 
     def begin(self) -> None:
         """Kopf begins a cycle: nothing is hidden that it does not ask about."""
-        if self._asked:
+        if self.asked:
             self._hidden.set(False)
             self._cycle.set(None)
 
@@ -195,7 +196,7 @@ class Streams:
 
     def look(self, kwargs: dict[str, Any]) -> None:
         """See what an object's streams need of the finalizer; safe to be asked again in a cycle."""
-        if not self._asked:
+        if not self.asked:
             return
         body, resource, patch = kwargs["body"], kwargs["resource"], kwargs["patch"]
         cycle = self._cycle.get()

@@ -199,6 +199,23 @@ class Uses:
             uses.setdefault(one.finalizer, {}).update(dict.fromkeys(one.uses))
         return tuple(Wanted(finalizer, tuple(its)) for finalizer, its in uses.items())
 
+    def elsewhere(
+        self, registry: kopf.OperatorRegistry, resource: kopf.Resource, wanted: Iterable[Wanted]
+    ) -> dict[str, Use]:
+        """The cleanups of other versions or groups of a kind, by the names of their finalizers.
+
+        Those of resources that Kopf does not watch, or not yet: it asks once what is served.
+        """
+        mine = Selector((resource.group, resource.version, resource.plural), ())
+        known = {name for one in wanted for name in one.finalizer.names}
+        return {
+            name: use
+            for use in self.declared
+            if use.is_cleanup and use.registry is registry and use.selector.is_similar(mine)
+            for name in self.finalizer(use.finalizer).names
+            if name not in known
+        }
+
     def _of_one(
         self, registry: kopf.OperatorRegistry, resource: kopf.Resource
     ) -> tuple[Wanted, ...]:

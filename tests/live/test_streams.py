@@ -295,6 +295,44 @@ def test_a_version_that_is_served_no_more(
     assert operator.called("new") == 1
 
 
+@pytest.mark.parametrize("finalizer", [None, "dns"], ids=["kopfs", "dedicated"])
+def test_a_version_that_is_served_later(api_server: ApiServer, finalizer: str | None) -> None:
+    """An operator that starts too early, as Kopf sees it, does not skip the cleanup there.
+
+    Kopf asks once what is served. Not on the real server, which is late to say what it serves.
+    """
+    group = f"later-{finalizer}.example.com".lower()
+    api_server.define(group, "v1", "olds", kind="Old", other_versions=["v1beta1"])
+    new, old = (Resource(group, v, "olds", "Old") for v in ("v1", "v1beta1"))
+    options: Body = {"finalizer": finalizer} if finalizer else {}
+
+    def operating() -> Operator:
+        operator = Operator(new)
+        operator.on.delete(*names_of(old), finalizer="backups")(failing(operator, "old", 1))
+        operator.on.delete(*names_of(new), **options)(failing(operator, "new", 1))
+        return operator
+
+    all_names = sorted([MAIN, BACKUPS, *([DNS] if finalizer else [])])
+    with contextlib.closing(client_of(api_server)) as api, api.watching(new.path) as seen:
+        with running(operating().registry, api_server, new):
+            create(api, new)
+            wait_until(functools.partial(has_now, api, new, all_names))
+        change_definition(api, old, {"served": False})
+        early = operating()
+        with running(early.registry, api_server, new):
+            delete(api, new)
+            wait_until(lambda: early.called("new"))
+            settle(seen)
+        assert finalizers_now(api, new) in ([MAIN, BACKUPS], [BACKUPS, MAIN])
+        change_definition(api, old, {"served": True})
+        late = operating()
+        with running(late.registry, api_server, new):
+            wait_until(lambda: finalizers_now(api, new) is None)
+    assert early.called("new")
+    assert not early.called("old")
+    assert late.called("old") >= 1  # see Caveats of handlers.md
+
+
 def test_a_deletion_in_the_middle_of_a_creation(
     server: Server, api: Api, old: Resource, new: Resource, seen: Watched
 ) -> None:
