@@ -13,7 +13,7 @@ ARGS ?=
 .PHONY: help install demo test coverage lint typing check docs matrix prerelease chaos bench format clean
 
 help:  ## show this
-	@sed -n 's/^\([a-z]*\):[^#]*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r target what; do printf '%-10s%s\n' "$$target" "$$what"; done
+	@sed -n 's/^\([a-z]*\):[^#]*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r target what; do printf '%-12s%s\n' "$$target" "$$what"; done
 
 install: .venv/installed  ## make .venv, with all that development needs
 
