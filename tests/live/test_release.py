@@ -18,22 +18,8 @@ from kopf_finalizers._cluster.changing import Outcome, Releasing, Target
 from kopf_finalizers.testing import ApiServer
 
 from ..support.commands import DISCOVERY, kubeconfig, on_terminal, run, scripted
-from ..support.held import BACKUPS, OURS, THEIRS, made, stuck
+from ..support.held import BACKUPS, OURS, THEIRS, made, operator_file, stuck
 from ..support.servers import Api, KubeApiServer, Resource, Server, client_of, wait_until
-
-OPERATOR = """
-import kopf
-import kopf_finalizers
-
-finalizers = kopf_finalizers.configure("mycompany.com", "db-operator")
-
-@finalizers.on.delete("example.com", "v1", "things", finalizer="backups", leaves="the backups")
-def drop_backups(**_):
-    "Drops the backups."
-
-@finalizers.on.daemon("example.com", "v1", "things")
-def watch(**_): ...
-"""
 
 
 def finalizers_of(api: Api, resource: Resource, name: str) -> list[str] | None:
@@ -364,20 +350,19 @@ def test_a_cluster_that_breaks_off_leaves_it_undone(tmp_path: Path) -> None:
 # What stays undone
 
 
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    path = tmp_path / "db_operator.py"
-    path.write_text(OPERATOR)
-    return path
-
-
 def test_what_stays_undone_is_said_in_the_operators_words(
-    server: Server, api: Api, resource: Resource, inside: list[str], file: Path
+    server: Server, api: Api, resource: Resource, inside: list[str], tmp_path: Path
 ) -> None:
     """One cleanup for a dedicated finalizer; all of them for the operator's own."""
     names = [OURS, BACKUPS, f"{OURS}.dns", THEIRS]
     stuck(api, resource, "a", *names)
-    arguments = ["things/a", "--dry-run=client", "--operator", str(file), *inside]
+    arguments = [
+        "things/a",
+        "--dry-run=client",
+        "--operator",
+        str(operator_file(tmp_path)),
+        *inside,
+    ]
 
     def said(name: str) -> str:
         return run("release", name, *arguments, on=server).stderr
@@ -413,10 +398,10 @@ def test_many_objects_are_not_all_shown_before(
 
 @pytest.fixture
 def many(in_process_server: ApiServer) -> Iterator[list[str]]:
-    """Five hundred objects that are stuck, and the arguments that release them."""
+    """Two thousand objects that are stuck, and the arguments that release them."""
     in_process_server.define("many.example.com", "v1", "manies", kind="Many", namespaced=False)
     path = "/apis/many.example.com/v1/manies"
-    for number in range(500):
+    for number in range(2000):
         metadata = {"name": f"a{number}", "finalizers": [OURS]}
         body = {"apiVersion": "many.example.com/v1", "kind": "Many", "metadata": metadata}
         in_process_server.call("POST", path, body)
@@ -426,7 +411,7 @@ def many(in_process_server: ApiServer) -> Iterator[list[str]]:
     in_process_server.call("DELETE", f"{crds}/manies.many.example.com")
 
 
-def test_hundreds_of_objects_take_a_request_each_whatever_interrupts(
+def test_thousands_of_objects_take_a_request_each_whatever_interrupts(
     in_process_server: ApiServer, many: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After Ctrl-C it is said what is done and what is not, and a second run does the rest.
@@ -436,7 +421,7 @@ def test_hundreds_of_objects_take_a_request_each_whatever_interrupts(
     released = Releasing.release
 
     def interrupted(self: Releasing, one: Target, name: str, stop: threading.Event) -> Outcome:
-        if one.metadata["name"] == "a204":
+        if one.metadata["name"] == "a804":
             os.kill(os.getpid(), signal.SIGINT)
             stop.wait(30)
         return released(self, one, name, stop)
@@ -447,10 +432,10 @@ def test_hundreds_of_objects_take_a_request_each_whatever_interrupts(
         result = run(*many, on=in_process_server)
     assert result.exit_code == 2
     lines = result.stdout.splitlines()
-    assert len(lines) == len(set(lines)) == 500
+    assert len(lines) == len(set(lines)) == 2000
     done = {line.partition(":")[0] for line in lines if line.endswith(": released")}
     undone = {line.partition(":")[0] for line in lines if line.endswith(": not done")}
-    assert len(done) + len(undone) == 500
+    assert len(done) + len(undone) == 2000
     assert done
     assert undone
     assert result.stderr.endswith(
@@ -473,5 +458,5 @@ def test_hundreds_of_objects_take_a_request_each_whatever_interrupts(
     assert in_process_server.call("GET", path)["items"] == []
     asked = [one for one in in_process_server.requests[before:] if "many.example" in one.path]
     patches = [one for one in asked if one.method == "PATCH"]
-    assert 500 <= len(patches) <= 510  # the killed one may have sent some of its last ones
-    assert len(asked) < 2 * 500
+    assert 2000 <= len(patches) <= 2010  # the killed one may have sent some of its last ones
+    assert len(asked) < 2 * 2000

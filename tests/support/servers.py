@@ -17,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, Protocol, Self, TypedDict, TypeVar, Unpack
 
 import httpx
 
@@ -261,6 +261,18 @@ def _json(body: object) -> bytes:
     return json.dumps(body).encode()
 
 
+class Options(TypedDict, total=False):
+    """What can be said of a definition, as in `ApiServer.define`."""
+
+    kind: str
+    namespaced: bool
+    status: bool
+    schema: Body | None
+    other_versions: Sequence[str]
+    short_names: Sequence[str]
+    categories: Sequence[str]
+
+
 class Server(Protocol):
     """What the in-process server and the real one have in common."""
 
@@ -270,20 +282,7 @@ class Server(Protocol):
     @property
     def kubeconfig(self) -> Path: ...
 
-    def define(
-        self,
-        group: str,
-        version: str,
-        plural: str,
-        *,
-        kind: str | None = None,
-        namespaced: bool = True,
-        status: bool = True,
-        schema: Body | None = None,
-        other_versions: Sequence[str] = (),
-        short_names: Sequence[str] = (),
-        categories: Sequence[str] = (),
-    ) -> None: ...
+    def define(self, group: str, version: str, plural: str, **options: Unpack[Options]) -> None: ...
 
     def forget_history(self) -> None: ...
 
@@ -434,37 +433,13 @@ class KubeApiServer:
     def _log(self, program: str) -> str:
         return (self.folder / f"{program}.log").read_text(errors="replace")[-4000:]
 
-    def define(
-        self,
-        group: str,
-        version: str,
-        plural: str,
-        *,
-        kind: str | None = None,
-        namespaced: bool = True,
-        status: bool = True,
-        schema: Body | None = None,
-        other_versions: Sequence[str] = (),
-        short_names: Sequence[str] = (),
-        categories: Sequence[str] = (),
-    ) -> None:
+    def define(self, group: str, version: str, plural: str, **options: Unpack[Options]) -> None:
         """Create a custom resource definition, and wait until the resource is served."""
-        crd = custom_resource_definition(
-            group,
-            version,
-            plural,
-            kind=kind,
-            namespaced=namespaced,
-            status=status,
-            schema=schema,
-            other_versions=other_versions,
-            short_names=short_names,
-            categories=categories,
-        )
+        crd = custom_resource_definition(group, version, plural, **options)
         with contextlib.closing(Api(self.url, self.token)) as api:
             api.create(CRDS, crd).raise_for_status()
             wait_until(lambda: _established(api, f"{CRDS}/{plural}.{group}"), what="Established")
-            for name in (version, *other_versions):
+            for name in (version, *options.get("other_versions", ())):
                 collection = f"/apis/{group}/{name}/{plural}"
                 wait_until(partial(_is_there, api.client, collection), what=collection)
 
