@@ -4,6 +4,8 @@ from typing import Any
 
 import pytest
 
+pytest.importorskip("kubernetes", reason="the extra cluster is not installed")
+
 from benchmarks.operations import problems
 
 LOOKING = {"objects": "20,000", "of the listing": 1.2, "times as fast": 3.0, "peak, MiB": 100.0}
