@@ -62,7 +62,7 @@ class DedicatedFinalizers:
         self._settings: kopf.OperatorSettings | None = None
         self._storage: ObservedProgress | None = None
         self._cycle: ContextVar[Cycle | None] = ContextVar("cycle", default=None)
-        self._streams = Streams()
+        self._streams = Streams(lambda *place: self._ask_at(place))
         self._pending = Pending()
 
     @property
@@ -220,7 +220,10 @@ class DedicatedFinalizers:
         persistence = settings.persistence
         progress = own_of(persistence.progress_storage)
         self._streams.look(kwargs)
-        written = self._written.see(kwargs, settings, progress, leftover=leftover)
+        more_to_come = functools.partial(self._streams.are_open, kwargs["body"])
+        written = self._written.see(
+            kwargs, settings, progress, leftover=leftover, more_to_come=more_to_come
+        )
         cycle = Cycle(
             patch,
             kwargs["resource"],

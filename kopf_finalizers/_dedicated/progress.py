@@ -94,9 +94,7 @@ class ObservedProgress(kopf.MultiProgressStorage):
             # Kopf would take what is left of a creation for this deletion's progress, and a
             # creation that has succeeded for a cleanup that has.
             record = None
-        written = self._written.of(body)
-        if written is not None:
-            record = remembered(record, written.ended.get(key))
+        record = remembered(record, self._written.ended(key, body))
         record = self._deletions.asked(key, body, self._deletions.read(key, body, record))
         if cycle is None or not cycle.postponed or is_finished(record):
             return record
@@ -128,8 +126,7 @@ class ObservedProgress(kopf.MultiProgressStorage):
         """Forget how far a handler has come, unless others still hold its object, or daemons do."""
         cycle = self._current()
         if self._streams.keep_progress or (cycle is not None and cycle.keeps_progress):
-            written = self._written.of(body)
-            ended = None if written is None else written.ended.get(key)
+            ended = self._written.ended(key, body)
             record = ended or self.observed.fetch(key=key, body=body)
             if record is None or record.get("purpose") == "delete":
                 return

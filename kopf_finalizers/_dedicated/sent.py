@@ -18,11 +18,13 @@ Whatever is refused is logged in the server's words, with the finalizers that wa
 again with pauses that grow to a minute.
 
 And what Kopf has given up is not done again: which cleanups of an object have ended is remembered
-until the object has gone, whatever becomes of their records.
+until the object has gone, whatever becomes of their records. An object in several of Kopf's streams
+(`streams.py`) has gone when the last of them tells of it: events of before, without a record that
+was written in vain, may wait in one while another one has told already.
 """
 
 import asyncio
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -41,6 +43,9 @@ PAUSES = (5.0, 10.0, 20.0, 40.0, 55.0)
 
 LOST = 2
 """So many cycles in a row that begin with leftovers are no accident."""
+
+REMEMBERED = 60.0
+"""Seconds for which the cleanups that have ended are remembered of an object that is not found."""
 
 _IN_VAIN = 20
 """So many refusals because of a newer version, of which nothing is seen, and it is forgotten."""
@@ -63,6 +68,12 @@ class Written:
 
     sent_off: set[str] = field(default_factory=set)
     """Those that were to go with what was sent."""
+
+    is_deleted: bool = False
+    """Whether it was seen while it was being deleted: that is never taken back."""
+
+    has_gone: bool = False
+    """Whether it is known not to be there, though Kopf may still tell of what was before."""
 
     lost: int = 0
     """How many cycles in a row have begun with what could not be sent."""
@@ -118,6 +129,11 @@ class Written:
             self.timer.cancel()
         self.timer = None
 
+    def go(self) -> None:
+        """It is not there any more, so nothing is to be done about it."""
+        self.rest()
+        self.has_gone = True
+
 
 def pure(record: kopf.ProgressRecord) -> kopf.ProgressRecord:
     """A record as it comes from where it is stored: Kopf compares, and stores what has changed."""
@@ -167,8 +183,17 @@ class WrittenObjects:
         progress: kopf.ProgressStorage,
         *,
         leftover: bool,
+        more_to_come: Callable[[], bool] = lambda: False,
     ) -> Written | None:
-        """A cycle begins: Kopf has heard of the object. None where there is nothing to remember."""
+        """A cycle begins: Kopf has heard of the object. None where there is nothing to remember.
+
+        Args:
+            kwargs: What Kopf gives to a filter.
+            settings: The operator's.
+            progress: Its own progress storage.
+            leftover: Whether the cycle begins with what could not be sent.
+            more_to_come: Whether another stream has not told yet that the object has gone.
+        """
         body = kwargs["body"]
         known, is_remembered = self.of(body), leftover or is_being_deleted(body)
         if known is None and not is_remembered:
@@ -177,16 +202,20 @@ class WrittenObjects:
             self._seen_at = asyncio.get_running_loop().time()
             self._waited = self._seen_at - known.sent_at
         if kwargs["type"] == "DELETED" or not is_remembered:
-            if known is not None:
+            if known is not None and kwargs["type"] == "DELETED" and more_to_come():
+                known.go()
+            elif known is not None and (kwargs["type"] == "DELETED" or not known.is_deleted):
                 self._forget(known)
             return None
         if known is None:
             known = self._known[_uid_of(body)] = Written(
                 settings, progress, kwargs["resource"], _small(body), kwargs["logger"]
             )
-        known.rest()
+        if not known.has_gone:
+            known.rest()
         known.body = _small(body)
         if is_being_deleted(body):
+            known.is_deleted = True
             known.found.update(finalizers_of(body))
         known.lost = known.lost + 1 if leftover else 0
         known.has_lost |= leftover
@@ -202,6 +231,11 @@ class WrittenObjects:
     def of(self, body: Mapping[str, Any]) -> Written | None:
         """What is known of an object."""
         return self._known.get(_uid_of(body)) if self._known else None
+
+    def ended(self, key: str, body: Mapping[str, Any]) -> kopf.ProgressRecord | None:
+        """How a cleanup has ended that has, though it may not stand on the object."""
+        known = self.of(body)
+        return known.ended.get(key) if known is not None and is_being_deleted(body) else None
 
     def send(
         self,
@@ -245,6 +279,8 @@ class WrittenObjects:
         return known
 
     def _look_later(self, known: Written) -> None:
+        if known.has_gone:
+            return
         known.rest()
         loop = asyncio.get_running_loop()
         known.sent_at = loop.time()
@@ -308,7 +344,12 @@ class WrittenObjects:
 
     def _refused(self, known: Written, refusal: RefusedError) -> None:
         if refusal.status == 404:
-            self._forget(known)
+            known.go()
+            if not known.ended:
+                self._forget(known)
+            else:  # Kopf may still tell of what was before; or it is never told that it has gone
+                loop = asyncio.get_running_loop()
+                known.timer = loop.call_later(REMEMBERED, self._forget, known)
         elif refusal.status == 409:
             known.conflicts += 1
             if known.conflicts > _IN_VAIN:

@@ -25,6 +25,7 @@ decorators give them are similar; that they do have is known by uids alone.
 """
 
 import weakref
+from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
@@ -41,7 +42,7 @@ from .._kopf import (
     refuse_if_kopf_compares_otherwise,
 )
 from .._recognised import RecognisedFinalizer, names_of, unhidden
-from .._resources import Selector, all_selectors, ask_of_events, selector_of
+from .._resources import Selector, all_selectors, selector_of
 from .._settings import logger
 from .filters import FILTERS, Answer, Filters, Seen
 from .leftovers import is_about, takes_off
@@ -80,9 +81,14 @@ class _Cycle:
 
 
 class Streams:
-    """The streams of an operator's objects, and what is done about its own finalizer in each."""
+    """The streams of an operator's objects, and what is done about its own finalizer in each.
 
-    def __init__(self) -> None:
+    Args:
+        ask_at: Has Kopf ask about each event of a resource, and `look` asked then.
+    """
+
+    def __init__(self, ask_at: Callable[[kopf.OperatorRegistry, Selector], None]) -> None:
+        self._ask_at = ask_at
         self._objects = dict[str, dict[kopf.Resource, _Stream]]()
         # The resources that may have objects in common.
         self.asked = list[Selector]()
@@ -113,7 +119,7 @@ class Streams:
         for selector in similar:
             if selector not in self.asked:
                 self.asked.append(selector)
-                self._ask_at(selector)
+                self._ask_at(registry, selector)
             if selector in guarding and selector not in self._listed:
                 self._listed.append(selector)
                 self._list_first(selector)
@@ -132,12 +138,6 @@ class Streams:
     def are_possible(self) -> bool:
         """Whether objects may have several streams here."""
         return bool(self.asked)
-
-    def _ask_at(self, selector: Selector) -> None:
-        assert self._registry is not None  # noqa: S101 - it is applied
-        name = f"streams:{selector}"
-        options = dict(selector.options)
-        ask_of_events(self._look, selector.args, id=name, registry=self._registry, **options)
 
     def _list_first(self, selector: Selector) -> None:
         """Have Kopf list the objects there before it handles any object: of any resource."""
@@ -183,16 +183,15 @@ class Streams:
         known = self._objects.get(_uid(body), {})
         return (resource, *(one for one in known if one != resource))
 
+    def are_open(self, body: kopf.Body) -> bool:
+        """Whether a stream has not told yet that an object has gone."""
+        return any(map(is_watched, self._objects.get(_uid(body), ())))
+
     def begin(self) -> None:
         """Kopf begins a cycle: nothing is hidden that it does not ask about."""
         if self.asked:
             self._hidden.set(False)
             self._cycle.set(None)
-
-    def _look(self, **kwargs: Any) -> bool:
-        """A filter that never lets Kopf call the handler."""
-        self.look(kwargs)
-        return False
 
     def look(self, kwargs: dict[str, Any]) -> None:
         """See what an object's streams need of the finalizer; safe to be asked again in a cycle."""

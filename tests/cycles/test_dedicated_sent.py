@@ -73,11 +73,20 @@ def seen(body: Body) -> kopf.Body:
     return kopf.Body(cast("kopf.RawBody", body))
 
 
-def see(objects: WrittenObjects, body: Body, *, leftover: bool = False, **options: Any) -> Any:
+def see(
+    objects: WrittenObjects,
+    body: Body,
+    *,
+    leftover: bool = False,
+    more_to_come: Callable[[], bool] = lambda: False,
+    **options: Any,
+) -> Any:
     told = {"body": seen(body), "type": "MODIFIED", "resource": RESOURCE, "logger": LOGGER}
     settings = kopf.OperatorSettings()
     settings.persistence.finalizer = OWN
-    return objects.see({**told, **options}, settings, PROGRESS, leftover=leftover)
+    return objects.see(
+        {**told, **options}, settings, PROGRESS, leftover=leftover, more_to_come=more_to_come
+    )
 
 
 def send(
@@ -230,6 +239,51 @@ def test_an_object_is_forgotten_with_its_last_event() -> None:
     assert see(objects, BODY, type="DELETED") is None
     assert objects.of(BODY) is None
     assert see(objects, BODY, type="DELETED") is None
+
+
+ENDED: Any = {"purpose": "delete", "success": True}
+
+
+def test_an_object_has_gone_when_the_last_of_its_streams_tells(
+    played: Callable[..., None],
+) -> None:
+    """What has ended is known until then, and nothing is sent any more."""
+    server = Server(200)
+
+    async def scene(objects: WrittenObjects) -> None:
+        see(objects, BODY).ended["backups"] = ENDED
+        send(objects, BODY, *REMOVES)
+        assert see(objects, BODY, type="DELETED", more_to_come=lambda: True) is None
+        assert see(objects, alive(BACKUPS, OWN)) is None  # from before the deletion
+        assert objects.ended("backups", seen(alive(BACKUPS, OWN))) is None
+        see(objects, BODY)
+        send(objects, BODY, *REMOVES)
+        await asyncio.sleep(0.01)
+        assert objects.ended("backups", seen(BODY)) == ENDED
+        assert see(objects, BODY, type="DELETED") is None
+        assert objects.ended("backups", seen(BODY)) is None
+
+    played(server, scene)
+    assert server.asked == []
+
+
+def test_what_has_ended_is_known_when_the_object_is_not_found(
+    played: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kopf may still have events of before; but it may never be told that the object has gone."""
+    monkeypatch.setattr(sent, "REMEMBERED", 0.1)
+    server = Server(404)
+
+    async def scene(objects: WrittenObjects) -> None:
+        known = see(objects, BODY)
+        known.ended["backups"] = ENDED
+        send(objects, BODY, *REMOVES)
+        await until(lambda: server.asked and known.has_gone)
+        assert see(objects, BODY) is known
+        await until(lambda: objects.of(BODY) is None)
+
+    played(server, scene)
+    assert len(server.asked) == 1
 
 
 def test_a_storage_in_the_status_is_written_where_the_status_is(
