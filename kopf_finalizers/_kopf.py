@@ -107,9 +107,32 @@ def is_watched(resource: kopf.Resource) -> bool:
     and where one has another name than expected, all of them have: then this is not known, and the
     stream is taken to be there.
     """
+    watched = _watched()
+    return not watched or str(resource) in watched
+
+
+def other_versions(resource: kopf.Resource) -> list[kopf.Resource]:
+    """The other versions of a resource of which Kopf has a stream of events.
+
+    There is no public way to ask which there are; see `is_watched` for what this goes by. They have
+    the same objects, so only the version, and what follows from it, is another one.
+    """
+    found = list[kopf.Resource]()
+    for name in _watched():
+        plural, _, rest = name.partition(".")
+        version, _, group = rest.partition(".")
+        if (plural, group) == (resource.plural, resource.group) and version != resource.version:
+            # One of the versions is preferred: which handlers are about it depends on that.
+            preferred = not resource.preferred
+            found.append(dataclasses.replace(resource, version=version, preferred=preferred))
+    return found
+
+
+def _watched() -> set[str]:
+    """The resources of which Kopf has streams, by the names of their tasks."""
+    start = "watcher for "
     names = [task.get_name() for task in asyncio.all_tasks() if not task.cancelling()]
-    watched = [name for name in names if name.startswith("watcher for ")]
-    return not watched or any(name.startswith(f"watcher for {resource}@") for name in watched)
+    return {one.removeprefix(start).partition("@")[0] for one in names if one.startswith(start)}
 
 
 def settings_in_force() -> kopf.OperatorSettings | None:

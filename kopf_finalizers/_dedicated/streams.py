@@ -19,26 +19,32 @@ A stream that is hidden from goes on as if nothing had been there: its other han
 an object being deleted, progress is kept until the object goes: else a stream that has finished
 would begin anew with each event of the others.
 
+A stream may be late, by seconds where its connection was lost. That it needs the finalizer no more
+counts when it has seen the deletion, too; of an object that is alive, the same version. And it may
+need the finalizer of an object that it has not seen yet, where both have their objects in common:
+other versions of a resource have, and resources of which one object was seen in both.
+
 After a restart nothing has been seen. So an empty index (`kopf.index`) has Kopf list all resources
 that may have objects in common before it handles any. Resources may have where the names that
-decorators give them are similar; that they do have is known by uids alone.
+decorators give them are similar; that those of two groups do have is known by uids alone.
 """
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import kopf
 
-from .._bodies import is_being_deleted
+from .._bodies import is_being_deleted, metadata_of
 from .._changes import has_effect, wake_up
 from .._kopf import (
     answered,
     guarding_handlers_of,
     handles_changes,
     is_watched,
+    other_versions,
     refuse_if_kopf_compares_otherwise,
 )
 from .._recognised import RecognisedFinalizer, names_of, unhidden
@@ -52,13 +58,23 @@ from .leftovers import is_about, takes_off
 class _Stream:
     """What is known of an object in one stream: whether it needs the finalizer, or did."""
 
-    needs: Answer
+    can_need: bool
     handles_changes: bool
+    needs: Answer = None
     has_finished: bool = False
+    version: str | None = None
+    """The version of the object that was seen last."""
 
-    @property
-    def may_need(self) -> bool:
-        return self.needs is not False and not self.has_finished
+    has_seen_deletion: bool = False
+    expected: "dict[kopf.Resource, _Stream]" = field(default_factory=dict)
+    """Other streams that there are, as long as the object was not seen in them."""
+
+    def may_need(self, version: str, *, deleted: bool) -> bool:
+        """Whether it may need the finalizer of an object that another stream sees like this."""
+        if not self.can_need or self.has_finished:
+            return False
+        is_late = not self.has_seen_deletion if deleted else self.version != version
+        return self.needs is not False or is_late
 
 
 @dataclass(frozen=True)
@@ -66,6 +82,7 @@ class _Cycle:
     """One cycle of an object that has several streams."""
 
     patch: weakref.ref[kopf.Patch]
+    version: str
     deleted: bool
     mine: _Stream
     others: dict[kopf.Resource, _Stream]
@@ -75,7 +92,8 @@ class _Cycle:
         """Whether another stream may need the finalizer, and will still tell when it does not."""
         return any(
             # A version that is served no more has no stream, and nobody to wait for.
-            one.may_need and not (self.deleted and not is_watched(where))
+            one.may_need(self.version, deleted=self.deleted)
+            and not (self.deleted and not is_watched(where))
             for where, one in self.others.items()
         )
 
@@ -93,6 +111,7 @@ class Streams:
         # The resources that may have objects in common.
         self.asked = list[Selector]()
         self._listed = list[Selector]()
+        self._twins = dict[kopf.Resource, set[kopf.Resource]]()
         self._needs = dict[kopf.Resource, tuple[Filters, ...]]()
         self._warned = set[frozenset[kopf.Resource]]()
         self._registry: kopf.OperatorRegistry | None = None
@@ -158,10 +177,23 @@ class Streams:
     def _stream(self, body: kopf.Body, resource: kopf.Resource) -> _Stream:
         streams = self._objects.setdefault(_uid(body), {})
         if resource not in streams:
-            assert self._registry is not None  # noqa: S101 - it is applied
-            needs = None if self._needs_of(resource) else False
-            streams[resource] = _Stream(needs, handles_changes(self._registry, resource))
+            streams[resource] = self._new(resource, bool(self._needs_of(resource)))
         return streams[resource]
+
+    def _new(self, resource: kopf.Resource, can_need: bool) -> _Stream:  # noqa: FBT001
+        assert self._registry is not None  # noqa: S101 - it is applied
+        return _Stream(can_need, handles_changes(self._registry, resource))
+
+    def _expected(self, resource: kopf.Resource) -> dict[kopf.Resource, _Stream]:
+        """The streams in which each object of a resource will be seen, too."""
+        assert self._registry is not None  # noqa: S101 - it is applied
+        expected = {
+            one: self._new(one, bool(guarding_handlers_of(self._registry, one)))
+            for one in other_versions(resource)
+        }
+        for one in self._twins.get(resource, ()):
+            expected[one] = self._new(one, bool(self._needs_of(one)))
+        return expected
 
     def _needs_of(self, resource: kopf.Resource) -> tuple[Filters, ...]:
         """The filters of the handlers for which Kopf needs the finalizer there."""
@@ -208,10 +240,14 @@ class Streams:
             if not streams:
                 del self._objects[_uid(body)]
             return
-        others = {where: one for where, one in streams.items() if where != resource}
+        seen_in = {where: one for where, one in streams.items() if where != resource}
+        if seen_in:
+            self._twins.setdefault(resource, set()).update(seen_in)
+        self._see(body, resource, mine)
+        others = {**mine.expected, **seen_in}
         if not others:
             return
-        self._warn_of_changes(resource, mine, others)
+        self._warn_of_changes(resource, mine, seen_in)
         assert self._settings is not None  # noqa: S101 - it is applied
         persistence = self._settings.persistence
         if not isinstance(persistence.diffbase_storage, _SharedDiffBase):
@@ -225,11 +261,18 @@ class Streams:
         )
         answers = [filters.hold(seen) for filters in self._needs_of(resource)]
         mine.needs = True if True in answers else None if None in answers else False
-        cycle = _Cycle(weakref.ref(patch), is_being_deleted(body), mine, others)
+        cycle = _Cycle(weakref.ref(patch), _version(body), is_being_deleted(body), mine, others)
         mine.has_finished = mine.has_finished and cycle.deleted
         self._cycle.set(cycle)
         self._drop_leftover(patch, body)
         self._hidden.set(mine.needs is False and cycle.is_needed_elsewhere)
+
+    def _see(self, body: kopf.Body, resource: kopf.Resource, mine: _Stream) -> None:
+        """Note how much of an object a stream has seen, and from time to time in which it will."""
+        is_new, is_deleted = mine.version is None, is_being_deleted(body)
+        if is_new or (is_deleted and not mine.has_seen_deletion):
+            mine.expected = self._expected(resource)
+        mine.version, mine.has_seen_deletion = _version(body), is_deleted
 
     def _warn_of_changes(
         self, resource: kopf.Resource, mine: _Stream, others: dict[kopf.Resource, _Stream]
@@ -331,6 +374,11 @@ class _SharedDiffBase(kopf.MultiDiffBaseStorage):
 def _uid(body: kopf.Body) -> str:
     """What an object is known by, as Kopf knows it."""
     return str(body["metadata"].get("uid", ""))
+
+
+def _version(body: Mapping[str, Any]) -> str:
+    """Which version of an object it is: a new one with each write."""
+    return str(metadata_of(body).get("resourceVersion", ""))
 
 
 async def _index_nothing(**_: Any) -> None:  # pragma: no cover - the filter always says no

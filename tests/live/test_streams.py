@@ -259,6 +259,68 @@ def test_an_object_that_goes_before_a_stream_has_written(
     assert (operator.called("old"), operator.called("new")) == (1, 1)
 
 
+def test_an_object_that_a_stream_has_not_seen_yet(
+    server: Server, api: Api, old: Resource, new: Resource, seen: Watched
+) -> None:
+    """An object waits for the cleanup of a stream that is late, and has not seen it at all."""
+    operator = Operator(new)
+    operator.on.delete(*names_of(old))(failing(operator, "old", 0))
+    operator.on.delete(*names_of(new))(failing(operator, "new", 0))
+    late = Fate(held=threading.Event())
+    listed = list[Asked]()
+
+    def watching(asked: Asked) -> Fate | None:
+        """After the list comes the watch."""
+        if asked.path == old.path:
+            listed.append(asked)
+        return late if len(listed) > 1 and asked.path == old.path else None
+
+    assert late.held is not None
+    with Proxy(server) as proxy:
+        proxy.rules.append(watching)
+        with running(operator.registry, proxy, new):
+            assert late.reached.wait(timeout=30)
+            create(api, new)
+            wait_until(functools.partial(has_now, api, new, [MAIN]))
+            delete(api, new)
+            wait_until(lambda: operator.called("new"))
+            settle(seen)
+            assert finalizers_now(api, new) == [MAIN]
+            late.held.set()
+            seen.wait_for("DELETED", "one")
+    assert (operator.called("old"), operator.called("new")) == (1, 1)
+
+
+def test_an_object_of_which_a_stream_has_not_seen_the_last_change(
+    server: Server, api: Api, old: Resource, new: Resource, seen: Watched
+) -> None:
+    """What a stream has said before the deletion does not count, if a change came in between."""
+    operator = Operator(new)
+    operator.on.delete(*names_of(old), labels={"old": "1"})(failing(operator, "old", 0))
+    operator.on.delete(*names_of(new))(failing(operator, "new", 0))
+    busy, go_on = threading.Event(), threading.Event()
+
+    @operator.on.event(*names_of(old), labels={"busy": "1"})
+    def be_busy(**_: Any) -> None:
+        busy.set()
+        go_on.wait(timeout=60)
+
+    with running(operator.registry, server, new):
+        create(api, new)
+        wait_until(functools.partial(has_now, api, new, [MAIN]))
+        settle(seen)
+        api.merge_patch(new.path_to("one"), {"metadata": {"labels": {"busy": "1"}}})
+        assert busy.wait(timeout=30)
+        api.merge_patch(new.path_to("one"), {"metadata": {"labels": {"busy": "0", "old": "1"}}})
+        delete(api, new)
+        wait_until(lambda: operator.called("new"))
+        settle(seen)
+        assert finalizers_now(api, new) == [MAIN]
+        go_on.set()
+        seen.wait_for("DELETED", "one")
+    assert (operator.called("old"), operator.called("new")) == (1, 1)
+
+
 def is_record(asked: Asked, *, of: str) -> bool:
     """Whether an operator writes how far a cleanup of it is."""
     return asked.method == "PATCH" and f"db-operator.mycompany.com/{of}".encode() in asked.body
