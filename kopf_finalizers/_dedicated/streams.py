@@ -230,9 +230,6 @@ class Streams:
         if not self.asked:
             return
         body, resource, patch = kwargs["body"], kwargs["resource"], kwargs["patch"]
-        cycle = self._cycle.get()
-        if cycle is not None and cycle.patch() is patch:
-            return
         mine = self._stream(body, resource)
         streams = self._objects[_uid(body)]
         if kwargs["type"] == "DELETED":
