@@ -9,7 +9,9 @@ from ._dedicated.cleanups import Cleanups
 from ._dedicated.dedicated import DedicatedFinalizers
 from ._identity import OperatorIdentity
 from ._moves import Moves
+from ._record_names import is_record
 from ._renames.declared import Rename, Rollout, warn_of_new
+from ._resources import handler_ids
 from ._selection import Selection
 from ._settings import (
     KOPF_FINALIZER,
@@ -85,7 +87,7 @@ class Application:
             (identity.finalizer, *self._former), self._former_places, strict=strict
         )
         self._ids = HandlerIds()
-        self._is_applied = False
+        self._applied: kopf.OperatorSettings | None = None
 
     def apply(self, settings: kopf.OperatorSettings, registry: kopf.OperatorRegistry) -> None:
         """Apply the identity, before the operator starts; see `Finalizers.apply`."""
@@ -130,7 +132,6 @@ class Application:
         if renaming is not None:
             renaming.begin(settings, records, moves, unchanged)
         self._dedicated.apply(settings, unchanged, registry, moves)
-        self._is_applied = True
         introduce(
             self._identity,
             former=self._former,
@@ -155,9 +156,19 @@ class Application:
             refuse_guarding(self._identity.finalizer, registry)
         self._ids.look_at_all(settings, registry)
 
+    def is_record(self, annotation: str, registry: kopf.OperatorRegistry) -> bool:
+        """Whether this operator keeps something in an annotation of that name."""
+        if annotation.startswith(f"{self._identity.storage_prefix}/"):
+            return True
+        storages = [self._given.progress, self._given.diffbase, *self._former_places]
+        if self._applied is not None:
+            persistence = self._applied.persistence
+            storages += [persistence.progress_storage, persistence.diffbase_storage]
+        return is_record(annotation, storages, handler_ids(registry))
+
     def declared(self, registry: kopf.OperatorRegistry) -> None:
         """Look at the objects of a handler that is declared when the identity is in force."""
-        if not self._is_applied:
+        if self._applied is None:
             return
         if self._dedicated.prepare(self._applied, registry):
             self._unchanged.renew()

@@ -367,6 +367,24 @@ class Finalizers:
     def _known(self) -> list[str]:
         return [*self._own.names, *self._dedicated_names(), *self._dedicated.former]
 
+    def is_record(self, annotation: str) -> bool:
+        """Whether an annotation of that name is a record of this operator.
+
+        For code that copies annotations from one object to another: records are about the one
+        object that has them, and a child that is made with them might count as handled. It knows
+        the prefix of the identity, and in other places, former ones and the operator's own
+        storages, what the handlers that are declared by now keep there.
+
+        Example:
+            >>> annotations = {
+            ...     "team": "red",
+            ...     "db-operator.mycompany.com/last-handled-configuration": "{}",
+            ... }
+            >>> [one for one in annotations if not finalizers.is_record(one)]
+            ['team']
+        """
+        return self._application.is_record(annotation, self._in_registry())
+
     def inventory(self) -> "list[InventoryEntry]":
         """Every finalizer that the operator's handlers use: for its documentation.
 

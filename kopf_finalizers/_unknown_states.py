@@ -21,6 +21,7 @@ from ._errors import ConfigurationError
 from ._kopf import answered, parts_on_object
 from ._moves import Moves
 from ._own_records import OWNER
+from ._record_names import names_of_progress
 from ._records_of_others import KOPFS_KEY, last_states_in, progress_in
 from ._resources import HandledResources, handler_ids
 from ._settings import logger
@@ -129,16 +130,10 @@ class UnknownStates:
             states = [one for one in states if not (one in known or self._is_anothers(one, body))]
         elsewhere = [one for one in progress_in(annotations) if not one.startswith(self._insides)]
         if elsewhere:
-            names = self._names_of_progress(body)
+            names = names_of_progress(handler_ids(self._registry), body)
             elsewhere = [one for one in elsewhere if one.rpartition("/")[2] in names]
             progress = [one for one in elsewhere if not self._is_anothers(one, body)]
         return states, progress
-
-    def _names_of_progress(self, body: kopf.Body) -> set[str]:
-        """How Kopf calls the annotations of this operator's handlers."""
-        storage = kopf.AnnotationsProgressStorage(prefix="any", v1=False)
-        keys = [storage.make_keys(one, body=body) for one in handler_ids(self._registry)]
-        return {key.rpartition("/")[2] for those in keys for key in those}
 
     def _is_anothers(self, key: str, body: kopf.Body) -> bool:
         domain = key.rpartition("/")[0]
