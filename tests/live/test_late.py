@@ -100,3 +100,28 @@ def test_a_handler_whose_filter_asks_the_memo_is_guarded(
     with running(restarted.registry, server, resource):
         seen.wait_for("DELETED", "one", timeout=20)
     assert found == [("begin", True)] + [("end", True)] * 3
+
+
+@pytest.mark.parametrize("is_prepared", [True, False], ids=["prepared", "unprepared"])
+def test_a_cleanup_that_comes_with_a_later_release(
+    server: Server,
+    api: Api,
+    resource: Resource,
+    seen: Watched,
+    caplog: pytest.LogCaptureFixture,
+    is_prepared: bool,
+) -> None:
+    """It is called for what was deleted before, if an empty one was there; else a warning comes."""
+    former, later = Operator(resource), Operator(resource)
+    former.on.create(*former.resource, finalizer="backups")(former.noting("create"))
+    if is_prepared:
+        former.on.delete(*former.resource, finalizer="backups", id="drop")(former.noting("no"))
+    later.on.delete(*later.resource, finalizer="backups", id="drop")(later.noting("drop"))
+    with running(former.registry, server, resource):
+        create(api, resource)
+        wait_until(lambda: former.called("create"))
+    delete(api, resource)
+    with running(later.registry, server, resource):
+        seen.wait_for("DELETED", "one")
+    warnings = [one for one in caplog.messages if "[released-undone]" in one]
+    assert (later.called("drop"), len(warnings)) == ((1, 0) if is_prepared else (0, 1))

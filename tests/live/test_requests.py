@@ -41,6 +41,10 @@ def lifecycle(
         operator.on.delete(*operator.resource, id=f"delete-{number}", **options)(
             operator.noting("delete")
         )
+    return counted(server, api, resource, operator)
+
+
+def counted(server: ApiServer, api: Api, resource: Resource, operator: Operator) -> tuple[int, int]:
     with api.watching(resource.path) as seen, running(operator.registry, server, resource):
         start = patches(server)
         api.create(resource.path, resource.body("one")).raise_for_status()
@@ -66,6 +70,20 @@ def test_each_of_several_finalizers_leaves_in_the_request_that_keeps_the_progres
     created, deleted = lifecycle(api_server, api, resource, "backups", "dns", "users")
     assert (created, deleted) == (2, 3)
     assert deleted <= lifecycle(api_server, api, resource, None, None, None)[1]
+
+
+def test_an_empty_cleanup_costs_no_request_where_changes_are_handled(
+    api_server: ApiServer, api: Api, resource: Resource
+) -> None:
+    """The operator's own finalizer comes and goes with the dedicated one."""
+    costs = list[tuple[int, int]]()
+    for cleanups in (0, 1):
+        operator = Operator(resource)
+        operator.on.create(*operator.resource, finalizer="backups")(operator.noting("create"))
+        for _ in range(cleanups):
+            operator.on.delete(*operator.resource, finalizer="backups")(operator.noting("delete"))
+        costs.append(counted(api_server, api, resource, operator))
+    assert costs == [(2, 1), (2, 1)]
 
 
 def test_an_event_of_an_object_with_all_its_finalizers_sends_nothing(
