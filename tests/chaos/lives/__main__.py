@@ -11,19 +11,21 @@ import random
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
 from pathlib import Path
 
 from kopf_finalizers.testing import ApiServer
 
 from ...support.servers import KubeApiServer, Server
-from .world import Allowed, batch
+from .world import Allowed, Told, batch
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--lives", type=int, default=1000)
     parser.add_argument("--objects", type=int, default=10, help="that live beside each other")
+    parser.add_argument("--beside", type=int, default=8, help="batches at a time")
     parser.add_argument("--seed", default=str(random.SystemRandom().randrange(10**6)))
     parser.add_argument("--real", action="store_true", help="on a kube-apiserver")
     parser.add_argument("--log", action="store_true", help="print the operator's log, too")
@@ -31,6 +33,10 @@ def main() -> int:
     parser.add_argument("--without", nargs="*", default=[], choices=names)
     options = parser.parse_args()
     allowed = replace(Allowed(), **dict.fromkeys(options.without, False))
+    batches = -(-options.lives // options.objects)
+    seeds = [f"{options.seed}-{number}" for number in range(batches)]
+    if "-" in options.seed:
+        seeds = [options.seed]
     began, lives, violations = time.monotonic(), 0, 0
     with contextlib.ExitStack() as stack:
         server: Server
@@ -38,12 +44,15 @@ def main() -> int:
             server = stack.enter_context(KubeApiServer(Path(os.environ["KUBEBUILDER_ASSETS"])))
         else:
             server = stack.enter_context(ApiServer())
-        number = 0
-        while lives < options.lives:
-            seed = f"{options.seed}-{number}" if "-" not in options.seed else options.seed
+
+        def run(seed: str) -> Told:
             with tempfile.TemporaryDirectory(prefix="lives-") as folder:
-                told = batch(server, Path(folder), seed, objects=options.objects, allowed=allowed)
-            lives, number = lives + options.objects, number + 1
+                return batch(server, Path(folder), seed, objects=options.objects, allowed=allowed)
+
+        # A batch mostly waits: for retries, for faults to end, for its operator to start.
+        pool = stack.enter_context(ThreadPoolExecutor(options.beside))
+        for told in pool.map(run, seeds):
+            lives += options.objects
             violations += len(told.violations)
             if told.violations:
                 print(told, flush=True)
