@@ -127,6 +127,9 @@ class Application:
             begin=functools.partial(self._begin, settings, registry),
         )
         # Whoever of them is asked about objects has a look: not every operator has all three.
+        is_own = self._storages and self._given == GivenStorages()
+        if self._marker is None and renaming is None and not is_own:
+            unchanged.watch()
         if self._marker is not None:
             self._marker.unchanged = unchanged
         if renaming is not None:
@@ -136,7 +139,7 @@ class Application:
             self._identity,
             former=self._former,
             watches_only=self._watches_only,
-            own_storages=self._storages and self._given == GivenStorages(),
+            own_storages=is_own,
             dedicated=[use.finalizer for use in self._dedicated.uses],
         )
         self._look_at_handlers(settings, registry)
@@ -144,8 +147,11 @@ class Application:
     def _begin(self, settings: kopf.OperatorSettings, registry: kopf.OperatorRegistry) -> None:
         """When all startup handlers have run: they may have declared handlers, too."""
         self._selection.begin(settings, registry)
-        if not self._former_places:
-            warn_of_shared_places(settings)
+        if self._storages:
+            warn_of_shared_places(self._given.progress, self._given.diffbase)
+        else:
+            persistence = settings.persistence
+            warn_of_shared_places(persistence.progress_storage, persistence.diffbase_storage)
         self._look_at_handlers(settings, registry)
 
     def _look_at_handlers(

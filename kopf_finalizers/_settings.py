@@ -92,26 +92,25 @@ class GivenStorages:
         return cls(cast("Any", progress), cast("Any", diffbase))
 
 
-def warn_of_shared_places(settings: kopf.OperatorSettings) -> None:
-    """Warn of records in Kopf's default place, where those of any Kopf operator are."""
-    kept = {
-        "progress": settings.persistence.progress_storage,
-        "last states": settings.persistence.diffbase_storage,
-    }
-    shared = [
-        what
-        for what, storage in kept.items()
-        if any(getattr(part, "prefix", None) == KOPF_PREFIX for part in parts_on_object(storage))
-    ]
-    if shared:
+_KOPFS_PLACES = {KOPF_PREFIX, "status.kopf.progress", "status.kopf.last-handled-configuration"}
+"""Where Kopf's storages keep records when they are told no place (Kopf 1.44 to 1.45)."""
+
+
+def warn_of_shared_places(
+    progress: kopf.ProgressStorage | None, diffbase: kopf.DiffBaseStorage | None
+) -> None:
+    """Warn of records in Kopf's default places, where those of any Kopf operator are."""
+    kept = {"progress": _places_of(progress), "last states": _places_of(diffbase)}
+    shared = {what: _KOPFS_PLACES.intersection(places) for what, places in kept.items()}
+    if any(shared.values()):
         logger.warning(
-            "This operator keeps its %s in Kopf's default place, annotations under %s, where every"
-            " Kopf operator does that does not choose another one: two of them on one resource take"
-            " each other's records for their own, and on.create may never be called. Have the"
-            " identity set it: leave storages=False, or that storage, out of configure(). What"
-            " objects have there already moves with former_storage_prefix=. [shared-place]",
-            " and ".join(shared),
-            KOPF_PREFIX,
+            "This operator keeps its %s in Kopf's default place (%s), where every Kopf operator"
+            " does that does not choose another one: two of them on one resource take each other's"
+            " records for their own, and on.create may never be called. Have the identity set it:"
+            " leave storages=False, or that storage, out of configure(). What objects have there"
+            " already moves with former_storage_prefix=. [shared-place]",
+            " and ".join(what for what, places in shared.items() if places),
+            ", ".join(sorted(set().union(*shared.values()))),
         )
 
 
@@ -289,7 +288,12 @@ class Unchanged:
 
     def _is_set(self, value: object) -> None:
         """Somebody has set something."""
-        if self._resources is None and not _is_ours(value):
+        if not _is_ours(value):
+            self.watch()
+
+    def watch(self) -> None:
+        """Have it checked at each event, where nobody else is asked; safe to call again."""
+        if self._resources is None:
             self._resources = HandledResources(
                 self._look, purpose="settings", registry=self._registry
             )

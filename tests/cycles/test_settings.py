@@ -381,7 +381,7 @@ def test_what_is_set_to_the_same_or_left_to_the_operator_is_not_warned_about(
     settings, registry = an_operator(storages=storages)
     settings.persistence.finalizer = "mycompany.com/" + "db-operator"
     if not storages:
-        settings.persistence.diffbase_storage = kopf.StatusDiffBaseStorage()
+        settings.persistence.diffbase_storage = kopf.StatusDiffBaseStorage(name="mine")
     looked_at(settings, registry)
     assert warnings_of(caplog) == []
 
