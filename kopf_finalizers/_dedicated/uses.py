@@ -152,6 +152,8 @@ class Uses:
         self._former = {finalizer.name: finalizer for finalizer in former}
         self._left = frozenset(left)
         self._known = dict[tuple[kopf.OperatorRegistry, kopf.Resource], _Known]()
+        # The cleanups of all resources that may have objects in common with one.
+        self._similar = dict[tuple[kopf.OperatorRegistry, kopf.Resource], dict[str, Use]]()
 
     def finalizer(self, name: str) -> Finalizer:
         """A finalizer with the names that it had."""
@@ -185,6 +187,7 @@ class Uses:
                 )
         self.declared.append(use)
         self._known.clear()
+        self._similar.clear()
 
     def of(self, registry: kopf.OperatorRegistry, *resources: kopf.Resource) -> tuple[Wanted, ...]:
         """The finalizers of resources that have objects in common; mostly it is one.
@@ -206,15 +209,17 @@ class Uses:
 
         Those of resources that Kopf does not watch, or not yet: it asks once what is served.
         """
-        mine = Selector((resource.group, resource.version, resource.plural), ())
+        similar = self._similar.get((registry, resource))
+        if similar is None:
+            mine = Selector((resource.group, resource.version, resource.plural), ())
+            similar = self._similar[registry, resource] = {
+                name: use
+                for use in self.declared
+                if use.is_cleanup and use.registry is registry and use.selector.is_similar(mine)
+                for name in self.finalizer(use.finalizer).names
+            }
         known = {name for one in wanted for name in one.finalizer.names}
-        return {
-            name: use
-            for use in self.declared
-            if use.is_cleanup and use.registry is registry and use.selector.is_similar(mine)
-            for name in self.finalizer(use.finalizer).names
-            if name not in known
-        }
+        return {name: use for name, use in similar.items() if name not in known}
 
     def _of_one(
         self, registry: kopf.OperatorRegistry, resource: kopf.Resource
