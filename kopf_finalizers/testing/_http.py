@@ -119,11 +119,11 @@ class HttpServer:
     ) -> web.StreamResponse:
         """Send what changes, a line for each, until somebody has enough of it."""
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
-        await response.prepare(incoming)
         wake = asyncio.Event()
         self.watchers.add(wake)
         try:
             with contextlib.suppress(TimeoutError, ConnectionError):
+                await response.prepare(incoming)
                 async with asyncio.timeout(seconds):
                     while not self.stop.is_set():
                         wake.clear()

@@ -3,12 +3,15 @@
 import asyncio
 import contextlib
 import errno
+import logging
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
+import urllib.parse
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -471,6 +474,21 @@ def test_a_watcher_that_hangs_up_is_forgotten(api_server: ApiServer) -> None:
             pass
         wait_until(lambda: len(api_server._http.watchers) == 1)
     wait_until(lambda: not api_server._http.watchers)
+
+
+def test_a_watcher_that_hangs_up_at_once_is_no_error(
+    api_server: ApiServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A client that is killed when it has just asked leaves no traceback in the log of a test."""
+    api_server.define("example.com", "v1", "things")
+    address = urllib.parse.urlsplit(api_server.url)
+    for _ in range(20):
+        with socket.create_connection((address.hostname, address.port)) as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            client.sendall(f"GET {THINGS}?watch=true HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    wait_until(lambda: any(one.method == "GET" for one in api_server.requests))
+    wait_until(lambda: not api_server._http.watchers)
+    assert not [one for one in caplog.records if one.levelno >= logging.ERROR]
 
 
 # Waiting
