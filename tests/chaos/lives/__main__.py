@@ -25,7 +25,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--lives", type=int, default=1000)
     parser.add_argument("--objects", type=int, default=10, help="that live beside each other")
-    parser.add_argument("--beside", type=int, default=8, help="batches at a time")
+    parser.add_argument("--beside", type=int, default=4, help="batches at a time")
     parser.add_argument("--seed", default=str(random.SystemRandom().randrange(10**6)))
     parser.add_argument("--real", action="store_true", help="on a kube-apiserver")
     parser.add_argument("--log", action="store_true", help="print the operator's log, too")
@@ -50,7 +50,8 @@ def main() -> int:
                 return batch(server, Path(folder), seed, objects=options.objects, allowed=allowed)
 
         # A batch mostly waits: for retries, for faults to end, for its operator to start.
-        pool = stack.enter_context(ThreadPoolExecutor(options.beside))
+        pool = ThreadPoolExecutor(options.beside)
+        stack.callback(pool.shutdown, cancel_futures=True)
         for told in pool.map(run, seeds):
             lives += options.objects
             violations += len(told.violations)
