@@ -256,6 +256,7 @@ class Records:
 
     def purge(self, keys: Sequence[kopf.HandlerId], body: kopf.Body, patch: kopf.Patch) -> None:
         """Forget how far handlers have come, in both places."""
+        said = {path for path, _ in leaves(patch)}
         due = self.bring_home(body, patch)
         for key in keys:
             answered(self.home.progress.purge(key=key, body=body, patch=patch))
@@ -266,6 +267,9 @@ class Records:
         if is_being_deleted(body):
             # It ends here, as far as is known: a deletion needs no more than that.
             progress |= self.other.paths_of_progress(keys, body)
+            every = self.keys(body)  # Kopf asks this of one handler after the other
+            progress |= said & self.home.paths_of_progress(every, body)
+            progress |= said & self.other.paths_of_progress(every, body)
             for path, value in due.items():
                 if path not in progress and has(patch, path) and value == found(patch, path):
                     take(patch, path)

@@ -12,6 +12,7 @@ from ..support.renamed import (
     KOPF,
     KOPFS_PLACE,
     LONG_AGO,
+    OTHER,
     OWN_PLACE,
     ROLLOUTS,
     Busy,
@@ -218,6 +219,19 @@ def test_a_cleanup_that_waits_is_given_back_on_the_way_back() -> None:
     assert plain.cycle(body).delays[0] > 3000
     assert switching.calls == [("delete", 0)]
     assert back.calls == plain.calls == []
+
+
+@pytest.mark.parametrize(("begun", "ended"), [("recognise", "switch"), ("switch", "recognise")])
+def test_nothing_is_left_of_a_deletion_that_another_release_has_begun(
+    begun: str, ended: str
+) -> None:
+    """Records of all its handlers go from both places, however many there are."""
+    carried = deleted(handled_by_plain_kopf(OTHER, KOPF))
+    body = Busy("delete", former=[KOPF], rollout=begun).step(carried)
+    assert [key for key in annotations_of(body) if "/delete_" in key]
+    body = Busy(former=[KOPF], rollout=ended).settle(body)
+    assert finalizers_of(body) == [OTHER]
+    assert [key for key in annotations_of(body) if "/delete_" in key] == []
 
 
 def test_nothing_is_left_of_sub_handlers_that_a_rollback_has_replaced() -> None:
