@@ -127,9 +127,6 @@ class DedicatedFinalizers:
             ConfigurationError: This Kopf compares finalizers in a way that makes it impossible.
         """
         changed = self._streams.apply(settings, registry)
-        if self.uses:
-            for selector in self._streams.asked:
-                self._ask_at((registry, selector))
         if changed and self._settings is not None:
             self._observe(settings)
         return changed
@@ -220,10 +217,9 @@ class DedicatedFinalizers:
         persistence = settings.persistence
         progress = own_of(persistence.progress_storage)
         self._streams.look(kwargs)
-        more_to_come = functools.partial(self._streams.are_open, kwargs["body"])
-        written = self._written.see(
-            kwargs, settings, progress, leftover=leftover, more_to_come=more_to_come
-        )
+        written = self._written.see(kwargs, settings, progress, leftover=leftover)
+        if written is not None and (others := self._streams.to_wait_for(patch)) is not None:
+            self._written.wait(written, others)
         cycle = Cycle(
             patch,
             kwargs["resource"],
@@ -258,7 +254,7 @@ class DedicatedFinalizers:
             )
             for one in wanted:
                 if written.is_taken_off(one.finalizer, seen.finalizers):
-                    written.ended |= give_up(one, seen, patch, kwargs["logger"])
+                    written.ended.update(give_up(one, seen, patch, kwargs["logger"]))
         own = unhidden(persistence.finalizer)
         for one in wanted:
             decide(one, seen, cycle, patch, own)

@@ -151,7 +151,8 @@ class ObservedProgress(kopf.MultiProgressStorage):
             if cycle.releases_with(patch) and not self._streams.are_several(patch):
                 _move_annotations(patch)
         if cycle is not None and (cycle.patch is patch) is (value is None):
-            self._written.send(cycle, body, patch, self._settings, own_of(self))
+            others = self._streams.to_wait_for(patch)
+            self._written.send(cycle, body, patch, self._settings, own_of(self), others=others)
 
     def flush(self) -> None:
         """Write what is kept elsewhere."""

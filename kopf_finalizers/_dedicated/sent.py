@@ -18,9 +18,12 @@ Whatever is refused is logged in the server's words, with the finalizers that wa
 again with pauses that grow to a minute.
 
 And what Kopf has given up is not done again: which cleanups of an object have ended is remembered
-until the object has gone, whatever becomes of their records. An object in several of Kopf's streams
-(`streams.py`) has gone when the last of them tells of it: events of before, without a record that
-was written in vain, may wait in one while another one has told already.
+until the object has gone, whatever becomes of their records.
+
+An object may be in several of Kopf's streams (`streams.py`). Each waits for events of its own: one
+may have seen what was there before, while another one has written. What is remembered is remembered
+for all of them until the last one tells that the object has gone. And a stream that has finished
+looks at the object again when it waits for no other one any more: that may have ended in silence.
 """
 
 import asyncio
@@ -53,7 +56,7 @@ _IN_VAIN = 20
 
 @dataclass(eq=False)
 class Written:
-    """One object that the operator writes, and has not seen since or holds while it is deleted."""
+    """One object in one stream that the operator writes, and has not seen since or holds there."""
 
     settings: kopf.OperatorSettings
     progress: kopf.ProgressStorage
@@ -74,6 +77,9 @@ class Written:
 
     has_gone: bool = False
     """Whether it is known not to be there, though Kopf may still tell of what was before."""
+
+    waits_for_others: Callable[[], bool] | None = None
+    """Whether another stream will still be heard of, where nothing was sent."""
 
     lost: int = 0
     """How many cycles in a row have begun with what could not be sent."""
@@ -123,16 +129,16 @@ class Written:
         names = set(finalizer.names)
         return not names.isdisjoint(self.found - self.sent_off) and names.isdisjoint(present)
 
+    @property
+    def is_awaited(self) -> bool:
+        """Whether an event is to follow what was sent, and nothing was done about it yet."""
+        return self.timer is not None and not self.tries and self.waits_for_others is None
+
     def rest(self) -> None:
         """Nothing is to be done later."""
         if self.timer is not None:
             self.timer.cancel()
         self.timer = None
-
-    def go(self) -> None:
-        """It is not there any more, so nothing is to be done about it."""
-        self.rest()
-        self.has_gone = True
 
 
 def pure(record: kopf.ProgressRecord) -> kopf.ProgressRecord:
@@ -164,13 +170,13 @@ class WrittenObjects:
     """The objects that an operator writes, until they are seen again or have gone."""
 
     def __init__(self) -> None:
-        self._known = dict[str, Written]()
+        self._known = dict[str, dict[kopf.Resource, Written]]()
         # How many seconds the last one was waited for that needed no help, and when it was seen.
         self._waited, self._seen_at = 0.0, 0.0
 
     def reset(self) -> None:
         """The operator starts, or stops."""
-        for known in self._known.values():
+        for known in (one for streams in self._known.values() for one in streams.values()):
             known.rest()
             if known.task is not None:
                 known.task.cancel()
@@ -183,36 +189,25 @@ class WrittenObjects:
         progress: kopf.ProgressStorage,
         *,
         leftover: bool,
-        more_to_come: Callable[[], bool] = lambda: False,
     ) -> Written | None:
-        """A cycle begins: Kopf has heard of the object. None where there is nothing to remember.
-
-        Args:
-            kwargs: What Kopf gives to a filter.
-            settings: The operator's.
-            progress: Its own progress storage.
-            leftover: Whether the cycle begins with what could not be sent.
-            more_to_come: Whether another stream has not told yet that the object has gone.
-        """
+        """A cycle begins: Kopf has heard of the object. None where there is nothing to remember."""
         body = kwargs["body"]
-        known, is_remembered = self.of(body), leftover or is_being_deleted(body)
+        known = self._of(body, kwargs["resource"]) if self._known else None
+        is_remembered = leftover or is_being_deleted(body)
         if known is None and not is_remembered:
             return None  # most cycles end here
-        if known is not None and known.timer is not None and not known.tries:
+        if known is not None and known.is_awaited:
             self._seen_at = asyncio.get_running_loop().time()
             self._waited = self._seen_at - known.sent_at
         if kwargs["type"] == "DELETED" or not is_remembered:
-            if known is not None and kwargs["type"] == "DELETED" and more_to_come():
-                known.go()
-            elif known is not None and (kwargs["type"] == "DELETED" or not known.is_deleted):
+            if known is not None and (kwargs["type"] == "DELETED" or not known.is_deleted):
                 self._forget(known)
             return None
         if known is None:
-            known = self._known[_uid_of(body)] = Written(
-                settings, progress, kwargs["resource"], _small(body), kwargs["logger"]
-            )
+            known = self._begin(settings, progress, kwargs["resource"], body, kwargs["logger"])
         if not known.has_gone:
             known.rest()
+        known.waits_for_others = None
         known.body = _small(body)
         if is_being_deleted(body):
             known.is_deleted = True
@@ -229,12 +224,15 @@ class WrittenObjects:
         return known
 
     def of(self, body: Mapping[str, Any]) -> Written | None:
-        """What is known of an object."""
-        return self._known.get(_uid_of(body)) if self._known else None
+        """What is known of an object: in any of its streams, which have that in common."""
+        return next(iter(self._known.get(_uid_of(body), {}).values()), None)
+
+    def _of(self, body: Mapping[str, Any], resource: kopf.Resource) -> Written | None:
+        return self._known[_uid_of(body)].get(resource) if _uid_of(body) in self._known else None
 
     def ended(self, key: str, body: Mapping[str, Any]) -> kopf.ProgressRecord | None:
         """How a cleanup has ended that has, though it may not stand on the object."""
-        known = self.of(body)
+        known = self.of(body) if self._known else None
         return known.ended.get(key) if known is not None and is_being_deleted(body) else None
 
     def send(
@@ -244,13 +242,20 @@ class WrittenObjects:
         patch: kopf.Patch,
         settings: kopf.OperatorSettings,
         progress: kopf.ProgressStorage,
+        *,
+        others: Callable[[], bool] | None = None,
     ) -> None:
         """A patch is about to be sent: look at the object again if nothing is heard of it."""
-        known = self.of(body)
+        known = self._of(body, cycle.resource)
         if known is None:
             if not any(isinstance(fn, Change) and fn.has_effect(body) for fn in patch.fns):
                 return
-            known = self._begin(cycle, body, settings, progress)
+            known = self._begin(settings, progress, cycle.resource, body, cycle.logger)
+        if not patch:  # all of it was taken out for the sake of others
+            if others is not None:
+                self.wait(known, others)
+            return
+        known.waits_for_others = None
         own = unhidden(settings.persistence.finalizer)
         known.waiting = tuple(_releases(patch, body, own))
         known.releases = tuple(_releases(patch, body, own, for_good=True))
@@ -265,17 +270,32 @@ class WrittenObjects:
         progress: kopf.ProgressStorage,
     ) -> None:
         """A daemon's patch is about to be sent: the same, though that is no cycle's."""
-        self._look_later(self.of(body) or self._begin(cycle, body, settings, progress))
+        known = self._of(body, cycle.resource)
+        self._look_later(
+            known or self._begin(settings, progress, cycle.resource, body, cycle.logger)
+        )
+
+    def wait(self, known: Written, for_others: Callable[[], bool]) -> None:
+        """Look at the object again when no other stream will be heard of any more."""
+        known.waits_for_others = for_others
+        self._look_later(known)
 
     def _begin(
         self,
-        cycle: Cycle,
-        body: Mapping[str, Any],
         settings: kopf.OperatorSettings,
         progress: kopf.ProgressStorage,
+        resource: kopf.Resource,
+        body: Mapping[str, Any],
+        logger: kopf.Logger,
     ) -> Written:
-        known = Written(settings, progress, cycle.resource, _small(body), cycle.logger)
-        self._known[_uid_of(body)] = known
+        known, another = (
+            Written(settings, progress, resource, _small(body), logger),
+            self.of(body),
+        )
+        if another is not None:
+            known.ended, known.found = another.ended, another.found
+            known.sent_off = another.sent_off
+        self._known.setdefault(_uid_of(body), {})[resource] = known
         return known
 
     def _look_later(self, known: Written) -> None:
@@ -319,11 +339,14 @@ class WrittenObjects:
 
     async def _look_again(self, known: Written) -> None:
         known.tries += 1
+        if known.waits_for_others is not None and known.waits_for_others():
+            self._look_later(known)
+            return
         try:
             await self._wake_up(known)
         except RefusedError as refusal:
             self._refused(known, refusal)
-        if self._known.get(_uid_of(known.body)) is known and known.timer is None:
+        if self._of(known.body, known.resource) is known and known.timer is None:
             self._look_later(known)
 
     async def _wake_up(self, known: Written) -> None:
@@ -344,7 +367,8 @@ class WrittenObjects:
 
     def _refused(self, known: Written, refusal: RefusedError) -> None:
         if refusal.status == 404:
-            known.go()
+            known.rest()
+            known.has_gone = True
             if not known.ended:
                 self._forget(known)
             else:  # Kopf may still tell of what was before; or it is never told that it has gone
@@ -364,7 +388,10 @@ class WrittenObjects:
 
     def _forget(self, known: Written) -> None:
         known.rest()
-        self._known.pop(_uid_of(known.body), None)
+        streams = self._known.get(_uid_of(known.body), {})
+        streams.pop(known.resource, None)
+        if not streams:
+            self._known.pop(_uid_of(known.body), None)
 
 
 def _uid_of(body: Mapping[str, Any]) -> str:

@@ -82,6 +82,7 @@ class _Cycle:
     """One cycle of an object that has several streams."""
 
     patch: weakref.ref[kopf.Patch]
+    logger: kopf.Logger
     version: str
     deleted: bool
     mine: _Stream
@@ -97,6 +98,31 @@ class _Cycle:
             for where, one in self.others.items()
         )
 
+    @property
+    def ended(self) -> list[str]:
+        """Streams that have needed it to the last, where no other one does: they have ended."""
+        needed = (
+            where
+            for where, one in self.others.items()
+            if one.can_need and one.needs is not False and not one.has_finished
+        )
+        return [str(where) for where in needed]
+
+    @property
+    def is_done(self) -> bool:
+        """Whether this stream needs the finalizer of an object being deleted no more."""
+        return self.deleted and (self.mine.needs is False or self.mine.has_finished)
+
+    def others_are_at_work(self) -> bool:
+        """Whether another stream that may need it knows of the deletion.
+
+        One that does not may be late, or have failed before it has looked at the object.
+        """
+        return any(
+            one.may_need(self.version, deleted=True) and one.has_seen_deletion and is_watched(where)
+            for where, one in self.others.items()
+        )
+
 
 class Streams:
     """The streams of an operator's objects, and what is done about its own finalizer in each.
@@ -108,8 +134,7 @@ class Streams:
     def __init__(self, ask_at: Callable[[kopf.OperatorRegistry, Selector], None]) -> None:
         self._ask_at = ask_at
         self._objects = dict[str, dict[kopf.Resource, _Stream]]()
-        # The resources that may have objects in common.
-        self.asked = list[Selector]()
+        self._asked = list[Selector]()
         self._listed = list[Selector]()
         self._twins = dict[kopf.Resource, set[kopf.Resource]]()
         self._needs = dict[kopf.Resource, tuple[Filters, ...]]()
@@ -136,8 +161,8 @@ class Streams:
         if not guarding or not similar:
             return False
         for selector in similar:
-            if selector not in self.asked:
-                self.asked.append(selector)
+            if selector not in self._asked:
+                self._asked.append(selector)
                 self._ask_at(registry, selector)
             if selector in guarding and selector not in self._listed:
                 self._listed.append(selector)
@@ -156,7 +181,7 @@ class Streams:
     @property
     def are_possible(self) -> bool:
         """Whether objects may have several streams here."""
-        return bool(self.asked)
+        return bool(self._asked)
 
     def _list_first(self, selector: Selector) -> None:
         """Have Kopf list the objects there before it handles any object: of any resource."""
@@ -215,19 +240,15 @@ class Streams:
         known = self._objects.get(_uid(body), {})
         return (resource, *(one for one in known if one != resource))
 
-    def are_open(self, body: kopf.Body) -> bool:
-        """Whether a stream has not told yet that an object has gone."""
-        return any(map(is_watched, self._objects.get(_uid(body), ())))
-
     def begin(self) -> None:
         """Kopf begins a cycle: nothing is hidden that it does not ask about."""
-        if self.asked:
+        if self._asked:
             self._hidden.set(False)
             self._cycle.set(None)
 
     def look(self, kwargs: dict[str, Any]) -> None:
         """See what an object's streams need of the finalizer; safe to be asked again in a cycle."""
-        if not self.asked:
+        if not self._asked:
             return
         body, resource, patch = kwargs["body"], kwargs["resource"], kwargs["patch"]
         mine = self._stream(body, resource)
@@ -258,7 +279,14 @@ class Streams:
         )
         answers = [filters.hold(seen) for filters in self._needs_of(resource)]
         mine.needs = True if True in answers else None if None in answers else False
-        cycle = _Cycle(weakref.ref(patch), _version(body), is_being_deleted(body), mine, others)
+        cycle = _Cycle(
+            patch=weakref.ref(patch),
+            logger=kwargs["logger"],
+            version=_version(body),
+            deleted=is_being_deleted(body),
+            mine=mine,
+            others=others,
+        )
         mine.has_finished = mine.has_finished and cycle.deleted
         self._cycle.set(cycle)
         self._drop_leftover(patch, body)
@@ -318,6 +346,13 @@ class Streams:
         cycle = self._cycle.get()
         return cycle is not None and cycle.patch() is patch
 
+    def to_wait_for(self, patch: kopf.Patch) -> Callable[[], bool] | None:
+        """Whether others are at work still; None where this stream waits for none of them."""
+        cycle = self._cycle.get()
+        if cycle is None or cycle.patch() is not patch:
+            return None
+        return cycle.others_are_at_work if cycle.is_done and cycle.is_needed_elsewhere else None
+
     def leave_last_state_to_others(self, patch: kopf.Patch) -> bool:
         """Whether the last state is another stream's to keep: one that handles changes."""
         cycle = self._cycle.get()
@@ -335,6 +370,12 @@ class Streams:
             cycle.mine.has_finished = cycle.deleted
             if cycle.is_needed_elsewhere:
                 patch.fns[:] = kept
+            elif cycle.deleted and cycle.ended:
+                cycle.logger.warning(
+                    f"Releasing {self._own} though its cleanup has not succeeded: of"
+                    f" {', '.join(cycle.ended)}, which Kopf does not watch any more. Most likely"
+                    " that version is not served any more. [released-undone]"
+                )
 
     @property
     def keep_progress(self) -> bool:

@@ -14,6 +14,7 @@ from typing import Any
 import kopf
 import pytest
 
+from kopf_finalizers._dedicated import sent
 from kopf_finalizers.testing import ApiServer
 
 from ..support.answers import change_definition
@@ -392,6 +393,42 @@ def test_a_version_that_is_served_no_more(
         delete(api, new)
         wait_until(lambda: finalizers_now(api, new) is None)
     assert operator.called("new") == 1
+    assert f"not succeeded: of olds.v1beta1.{group}" in caplog.text
+
+
+@pytest.mark.parametrize("waiting", ["hidden", "finished"])
+def test_a_version_that_is_served_no_more_in_the_middle_of_a_deletion(
+    api_server: ApiServer, monkeypatch: pytest.MonkeyPatch, waiting: str
+) -> None:
+    """No event tells that a stream has ended, so one that waits for it looks by itself."""
+    monkeypatch.setattr(sent, "PAUSES", (0.3, 0.6))
+    group = f"{waiting}.example.com"
+    api_server.define(group, "v1", "olds", kind="Old", other_versions=["v1beta1"])
+    new, old = (Resource(group, v, "olds", "Old") for v in ("v1", "v1beta1"))
+    operator = Operator(new)
+    operator.on.event(*names_of(new))(operator.noting("event"))
+    if waiting == "finished":
+        operator.on.delete(*names_of(new))(failing(operator, "new", 0))
+    tried = threading.Event()
+
+    @operator.on.delete(*names_of(old))
+    def never(**_: Any) -> None:
+        tried.set()
+        raise kopf.TemporaryError("not yet", delay=600)
+
+    with (
+        contextlib.closing(client_of(api_server)) as api,
+        api.watching(new.path) as seen,
+        running(operator.registry, api_server, new),
+    ):
+        create(api, new)
+        wait_until(functools.partial(has_now, api, new, [MAIN]))
+        settle(seen)
+        delete(api, new)
+        assert tried.wait(timeout=30)
+        settle(seen)
+        change_definition(api, old, {"served": False})
+        wait_until(lambda: finalizers_now(api, new) is None)
 
 
 @pytest.mark.parametrize("finalizer", [None, "dns"], ids=["kopfs", "dedicated"])
