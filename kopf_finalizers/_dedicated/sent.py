@@ -288,10 +288,8 @@ class WrittenObjects:
         body: Mapping[str, Any],
         logger: kopf.Logger,
     ) -> Written:
-        known, another = (
-            Written(settings, progress, resource, _small(body), logger),
-            self.of(body),
-        )
+        another = self.of(body)
+        known = Written(settings, progress, resource, _small(body), logger)
         if another is not None:
             known.ended, known.found = another.ended, another.found
             known.sent_off = another.sent_off
