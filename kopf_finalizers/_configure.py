@@ -27,9 +27,16 @@ class _Operator:
     settings: kopf.OperatorSettings | None = None
 
 
-# Which operator a registry belongs to. An operator is one process with one registry and one set of
-# settings, so a second identity in it would take the place of the first.
-_configured: dict[kopf.OperatorRegistry, _Operator] = {}
+# Where a registry keeps which operator it belongs to, for as long as it is there itself. An
+# operator is one process with one registry and one set of settings, so a second identity in it
+# would take the place of the first.
+_PLACE = "_kopf_finalizers"
+
+
+def _known(registry: kopf.OperatorRegistry) -> _Operator | None:
+    """What `configure` has made for a registry."""
+    known: _Operator | None = vars(registry).get(_PLACE)
+    return known
 
 
 # A list of names, and not one name, which is an iterable of strings too.
@@ -204,12 +211,12 @@ def configure(
         "skip_cleanup": skip_cleanup,
         **vars(given),
     }
-    known = _configured.get(registry)
+    known = _known(registry)
     if known is None:
         if in_force is not None and settings is None:
             _refuse_too_late(domain, operator, finalizer, name, keep_finalizer)
         known = _Operator(Finalizers(identity, registry=registry, **options), options)
-        _configured[registry] = known
+        vars(registry)[_PLACE] = known
         if settings is None:
             _apply_at_startup(known.finalizers, registry)
     else:
@@ -272,7 +279,7 @@ def _refuse_other(settings: kopf.OperatorSettings, in_force: kopf.OperatorSettin
 
 def configured_in(registry: kopf.OperatorRegistry) -> Finalizers | None:
     """What `configure` has made for this registry, if it was called."""
-    known = _configured.get(registry)
+    known = _known(registry)
     return known.finalizers if known else None
 
 

@@ -2,7 +2,9 @@
 
 import contextvars
 import functools
+import gc
 import logging
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
@@ -69,6 +71,19 @@ def test_identity_is_applied_when_the_operator_starts(
 def test_domain_and_operator_may_be_positional(registry: kopf.OperatorRegistry) -> None:
     """The two words in their order are enough."""
     assert configure("mycompany.com", "db", registry=registry).name == "mycompany.com/db"
+
+
+def test_an_operator_is_kept_no_longer_than_its_registry() -> None:
+    """With its settings, and their threads: a process of tests has hundreds of operators."""
+    registry, settings = kopf.OperatorRegistry(), kopf.OperatorSettings()
+    finalizers = configure("mycompany.com", "db-operator", registry=registry)
+    finalizers.on.delete("mygroup", "v1", "myresources", finalizer="backups")(fn)
+    finalizers.apply(settings)
+    assert configured_in(registry) is finalizers
+    left: list[weakref.ref[Any]] = [weakref.ref(registry), weakref.ref(settings)]
+    del registry, settings, finalizers
+    gc.collect()
+    assert [one() for one in left] == [None, None]
 
 
 def test_default_registry_is_configured_when_none_is_given(

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -91,14 +92,16 @@ def running(
             ready.set()
 
     thread = threading.Thread(target=run, name="operator")
-    thread.start()
-    try:
-        assert ready.wait(timeout=30), "the operator has not started"
-        yield
-    finally:
-        stop.set()
-        thread.join(timeout=60)
-        assert not thread.is_alive(), "the operator has not stopped"
+    # Kopf ends no threads of its handlers: an executor is its user's.
+    with ThreadPoolExecutor() as settings.execution.executor:
+        thread.start()
+        try:
+            assert ready.wait(timeout=30), "the operator has not started"
+            yield
+        finally:
+            stop.set()
+            thread.join(timeout=60)
+            assert not thread.is_alive(), "the operator has not stopped"
     if failures:
         raise failures[0]
 
