@@ -59,6 +59,8 @@ def main() -> int:
                 print(told, flush=True)
             if options.log:
                 print(told.log)
+            if lives % 100 == 0:
+                print(f"{lives} lives, {violations} violations", flush=True)
     print(f"seed {options.seed}: {lives} lives in {time.monotonic() - began:.0f} s")
     print(f"violations: {violations}")
     return 1 if violations else 0

@@ -96,6 +96,18 @@ def _taken_by_others(life: Life, name: str, until: int) -> bool:
     )
 
 
+def _was_let_go(life: Life, handler: Handler, until: int) -> bool:
+    """Whether its finalizer went from the object being deleted since it did not match then."""
+    return any(
+        handler.finalizer in finalizers_of(before)
+        and handler.finalizer not in finalizers_of(after)
+        and is_deleting(before)
+        and handler.matches(before) is False
+        for before, after, is_operators in _changes(life)
+        if is_operators and version_of(after) <= until
+    )
+
+
 def _was_on_at_the_end(life: Life, name: str) -> bool:
     """Whether it was on the object when its deletion began: after that nothing comes to it."""
     alive = [body for body in life.versions if not is_deleting(body)]
@@ -117,6 +129,8 @@ def _of_calls(life: Life, operator: Described) -> Iterator[str]:
             continue
         if note["is deleting"] and not _was_on_at_the_end(life, handler.finalizer):
             continue
+        if note["is deleting"] and _was_let_go(life, handler, note["version"]):
+            continue  # it matches again, and a finalizer cannot come back then
         if handler.kind == "delete" and life.ended(handler, note["version"]):
             continue  # it is called again after it has ended, which is looked at elsewhere
         yield (
