@@ -5,7 +5,10 @@ from typing import Any
 import kopf
 import pytest
 
+from kopf_finalizers import Finalizers
+
 from ..support.renamed import (
+    IDENTITY,
     KOPF,
     KOPFS_PLACE,
     OWN_PLACE,
@@ -79,3 +82,10 @@ def test_records_in_storages_of_the_operators_own_are_known_when_it_runs() -> No
     body = operator.settle(handled_by_plain_kopf("old.org/f"))
     assert operator.finalizers is not None
     assert all(map(operator.finalizers.is_record, annotations_of(body)))
+
+
+def test_an_operator_that_does_not_run_yet_knows_the_places_that_it_has_said() -> None:
+    """A test of code that copies annotations needs no cluster."""
+    finalizers = Finalizers(IDENTITY, registry=kopf.OperatorRegistry(), former=[KOPF])
+    assert finalizers.is_record(f"{KOPFS_PLACE}/last-handled-configuration")
+    assert not finalizers.is_record(f"{KOPFS_PLACE}/team")
