@@ -6,7 +6,7 @@ from typing import Any
 
 import kopf
 
-from .._kopf import changing_handlers_of, guarding_handlers_of
+from .._kopf import all_handlers_of, changing_handlers_of, guarding_handlers_of
 from .._settings import KOPF_FINALIZER
 from .releases import DEFAULT_DIFFBASE, DEFAULT_PROGRESS, AnyStorage, Today
 from .sources import NAMES, Setting, Source
@@ -111,6 +111,11 @@ def read(sources: Sequence[Source], registry: kopf.OperatorRegistry, said: Said)
         for line in source.handed_on()
         if not given.keys() >= set(NAMES)
     ]
+    if not all_handlers_of(registry):
+        doubts.append(
+            "Its files have no handlers. Where these come with other modules, as in a startup"
+            " handler, name all of them, as files or with -m."
+        )
     return Reading(
         today, said_by, unknown, doubts, sources, [str(handler.id) for handler in changing]
     )

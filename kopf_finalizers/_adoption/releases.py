@@ -106,6 +106,8 @@ def releases(
     said: dict[str, Any] = {"domain": identity.domain, "operator": identity.operator}
     if keeps_finalizer and today.guards:
         said = {"finalizer": identity.finalizer}
+    if identity.keep_finalizer is not None and today.guards:
+        said["keep_finalizer"] = identity.keep_finalizer
     former = [one for one in today.finalizers if one != identity.finalizer]
     only_watches = not today.guards
     if only_watches:

@@ -38,6 +38,8 @@ from .terminal import Bar, table
 @click.command()
 @click.option("--domain", help="A domain that the organisation owns.")
 @click.option("--operator", help="What the operator is to be called in the organisation.")
+@click.option("--keep", is_flag=True,
+              help="With these two, it keeps the finalizer that it has all the same.")  # fmt: skip
 @click.option("--shared", is_flag=True,
               help="Another Kopf operator works on these resources with its names.")  # fmt: skip
 @click.option("--former", multiple=True, metavar="FINALIZER",
@@ -67,7 +69,8 @@ def adopt(
     selector: str | None,
     context: str | None,
     kubeconfig: str | None,
-    shared: bool,  # noqa: FBT001 - click passes keywords
+    keep: bool,  # noqa: FBT001 - click passes keywords
+    shared: bool,  # noqa: FBT001
     verbose: bool,  # noqa: FBT001
     all_namespaces: bool,  # noqa: FBT001
 ) -> None:
@@ -93,7 +96,7 @@ def adopt(
                 f" {_called()} holders --operator {line.file}"
             )
     reading = read(sources, registry, Said(former, progress, diffbase))
-    identity, refused = _identity(domain, operator, reading)
+    identity, refused = _identity(domain, operator, reading, keep=keep)
     keeps = identity is not None and domain is None
     with one_line():
         found, unseen = _looked(registry, reading, file, scope, kubeconfig, context)
@@ -112,25 +115,34 @@ def _called() -> str:
 
 
 def _identity(
-    domain: str | None, operator: str | None, reading: Reading
+    domain: str | None, operator: str | None, reading: Reading, *, keep: bool
 ) -> tuple[OperatorIdentity | None, str]:
     """Who it is to be, or what stands against that."""
     if (domain is None) != (operator is None):
         missing = "--domain" if domain is None else "--operator"
         raise click.UsageError(f"{missing} is missing: give both, or none.")
-    try:
-        if domain is not None:
-            return OperatorIdentity.checked(domain=domain, operator=operator), ""
-        finalizers = reading.today.finalizers
-        if len(finalizers) == 1 and "finalizer" not in reading.unknown:
-            return OperatorIdentity.from_template(finalizers[0]), ""
-    except ConfigurationError as error:
-        if domain is not None:
-            raise CommandError(str(error)) from None
-    return None, (
+    is_known = "finalizer" not in reading.unknown
+    finalizer = next(iter(reading.today.finalizers), None) if is_known else None
+    asked = (
         "Who it is to be: give --domain, which the organisation owns, and --operator, as in"
         " --domain mycompany.com --operator db-operator."
     )
+    try:
+        if domain is not None:
+            identity = OperatorIdentity.checked(domain=domain, operator=operator)
+            if keep and finalizer not in (None, identity.finalizer):
+                identity = OperatorIdentity.checked(
+                    domain=domain, operator=operator, keep_finalizer=finalizer
+                )
+            return identity, ""
+        if finalizer is not None:
+            return OperatorIdentity.from_template(finalizer), ""
+    except ConfigurationError as error:
+        if domain is not None:
+            raise CommandError(str(error)) from None
+        if finalizer != KOPF_FINALIZER:
+            asked += f" With --keep beside them it goes on with {finalizer}."
+    return None, asked
 
 
 def _looked(
@@ -232,7 +244,9 @@ class _Answer:
         if self._reading.today.keeps_storages:
             yield (
                 "It has a storage of its own making, so its storages stay as they are, and only"
-                " its finalizer moves: no other operator may use the same storages."
+                " its finalizer moves: no other operator may use the same storages. If it is one of"
+                " Kopf's with other defaults, say the prefixes of its annotations with"
+                " --former-progress-storage and --former-diffbase-storage: then they move, too."
             )
 
     def paragraphs(self) -> Iterator[str]:

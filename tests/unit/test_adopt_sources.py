@@ -38,8 +38,14 @@ def source_of(folder: Path, text: str) -> Source:
     return source
 
 
+def handle(**_: object) -> None:
+    """The operator's only handler."""
+
+
 def reading_of(folder: Path, text: str, **said: str) -> Reading:
-    return read([source_of(folder, text)], kopf.OperatorRegistry(), Said(**said))
+    registry = kopf.OperatorRegistry()
+    kopf.on.create("things", registry=registry)(handle)
+    return read([source_of(folder, text)], registry, Said(**said))
 
 
 def startup(*lines: str) -> str:

@@ -108,6 +108,32 @@ def test_who_it_is_to_be_is_asked_where_its_name_will_not_do(case: Case) -> None
     assert "To be known" not in case.run(*IDENTITY, "--shared").stdout
 
 
+@pytest.mark.parametrize("finalizer", ["mtls-operator/finalizer", "kubernetes.dask.org"])
+def test_a_finalizer_that_is_no_identity_is_kept_where_that_is_said(
+    case: Case, finalizer: str
+) -> None:
+    """Otherwise it moves, as any other name."""
+    case.has(HANDLERS + SETS.format(f'"{finalizer}"'))
+    case.carries(finalizer)
+    (asked,) = case.told()["open"]
+    assert asked.endswith(f"With --keep beside them it goes on with {finalizer}.")
+    assert f'former=["{finalizer}"]' in case.told(*IDENTITY)["releases"][0]
+    answer = case.told(*IDENTITY, "--keep")
+    assert (answer["code"], answer["open"]) == (0, [])
+    assert all(f'keep_finalizer="{finalizer}"' in one for one in answer["releases"])
+    assert not any("former=" in one for one in answer["releases"])
+    assert case.whose(*IDENTITY, "--keep") == {finalizer: "this operator's"}
+
+
+def test_handlers_that_come_with_other_modules_are_missed(case: Case) -> None:
+    """Nobody imports what a startup handler would, so it is asked for them."""
+    case.has("import kopf" + SETS.format('"a.io/f"'))
+    case.carries("a.io/f")
+    answer = case.told(*IDENTITY)
+    assert answer["code"] == 1
+    assert answer["open"][-1].startswith("Its files have no handlers.")
+
+
 def test_what_only_running_it_would_tell_is_said_by_a_person(case: Case) -> None:
     """Then the releases are printed."""
     computed = "    settings.persistence.diffbase_storage = print()\n"
