@@ -125,6 +125,7 @@ class Application:
             storages=self._storages,
             registry=registry,
             begin=functools.partial(self._begin, settings, registry),
+            awaited=self._dedicated.unasked,
         )
         # Whoever of them is asked about objects has a look: not every operator has all three.
         is_own = self._storages and self._given == GivenStorages()
@@ -146,6 +147,8 @@ class Application:
 
     def _begin(self, settings: kopf.OperatorSettings, registry: kopf.OperatorRegistry) -> None:
         """When all startup handlers have run: they may have declared handlers, too."""
+        if not self._watches_only:
+            self._dedicated.look_on(settings, registry)
         self._selection.begin(settings, registry)
         if self._storages:
             warn_of_shared_places(self._given.progress, self._given.diffbase)

@@ -66,6 +66,11 @@ def is_kopfs_release(fn: kopf.PatchFn) -> bool:
     return isinstance(fn, functools.partial) and fn.func.__name__ == "allow_deletion"
 
 
+def is_kopfs_addition(fn: kopf.PatchFn) -> bool:
+    """Whether Kopf puts its own finalizer on with this function: as `is_kopfs_release`."""
+    return isinstance(fn, functools.partial) and fn.func.__name__ == "block_deletion"
+
+
 def all_handlers_of(registry: kopf.OperatorRegistry) -> list[Any]:
     """All handlers of an operator for which Kopf watches objects, this library's own included."""
     watching, indexing = registry._watching, registry._indexing  # noqa: SLF001
@@ -342,6 +347,38 @@ async def is_there(
         raise
     uids = [one["metadata"].get("uid") for one in found.get("items") or ()]
     return metadata["uid"] in uids
+
+
+async def find_resource(
+    body: Mapping[str, Any], *, settings: kopf.OperatorSettings, logger: kopf.Logger
+) -> kopf.Resource:
+    """The resource of an object, by what the API server says of its version.
+
+    Kopf tells the resource to handlers and their filters, and there is no public way to ask for it
+    from a storage, where no filter is asked about the object.
+
+    Raises:
+        RefusedError: The API server has not answered, or no longer serves that kind.
+    """
+    group, _, version = body["apiVersion"].rpartition("/")
+    url = f"/apis/{group}/{version}" if group else f"/api/{version}"
+    served = (await _asked("get", url, settings=settings, logger=logger))["resources"]
+    names = [one["name"] for one in served]
+    for one in served:
+        # Another one of the kind may be there to be created alone, or below a resource.
+        if one["kind"] == body["kind"] and "/" not in one["name"] and "patch" in one["verbs"]:
+            below = f"{one['name']}/"
+            return kopf.Resource(
+                group=group,
+                version=version,
+                plural=one["name"],
+                kind=one["kind"],
+                namespaced=one["namespaced"],
+                subresources=frozenset(
+                    name.removeprefix(below) for name in names if name.startswith(below)
+                ),
+            )
+    raise RefusedError(404, f"{body['apiVersion']} has no {body['kind']} any more")
 
 
 async def _asked(

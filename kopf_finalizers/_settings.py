@@ -11,7 +11,7 @@ another operator's record.
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Self, cast
+from typing import Any, Protocol, Self, cast
 
 import kopf
 
@@ -182,9 +182,9 @@ class DefaultMarker:
         self.look_at(body)
         return False
 
-    def look_at(self, body: Mapping[str, Any]) -> None:
+    def look_at(self, body: kopf.Body) -> None:
         """Warn, once for each resource, about an object with Kopf's marker and no other."""
-        self.unchanged.check()
+        self.unchanged.check(body)
         metadata = metadata_of(body)
         if metadata.get("deletionTimestamp"):
             self._look_too(body)
@@ -248,6 +248,17 @@ def _is_in_annotations(storage: kopf.ProgressStorage) -> bool:
     return isinstance(storage, kopf.AnnotationsProgressStorage)
 
 
+class Awaited(Protocol):
+    """Whoever waits to hear of objects."""
+
+    @property
+    def known(self) -> Collection[str]:
+        """Which they are; mostly none."""
+
+    def see(self, body: kopf.Body) -> None:
+        """Kopf has begun a cycle of an object."""
+
+
 class Unchanged:
     """Warns where somebody has set anew what the identity has set: then it is only half in force.
 
@@ -266,8 +277,10 @@ class Unchanged:
         storages: bool,
         registry: kopf.OperatorRegistry,
         begin: Callable[[], None],
+        awaited: Awaited,
     ) -> None:
         self._settings = settings
+        self._awaited = awaited
         self._registry = registry
         self._begin: Callable[[], None] | None = begin
         self._identity = identity
@@ -299,13 +312,15 @@ class Unchanged:
             )
             self._resources.ask()
 
-    def _look(self, **_: Any) -> bool:
+    def _look(self, *, body: kopf.Body, **_: Any) -> bool:
         """A filter that never lets Kopf call the handler."""
-        self.check()
+        self.check(body)
         return False
 
-    def check(self) -> None:
-        """Look at the settings as they are now; warn once."""
+    def check(self, body: kopf.Body | None = None) -> None:
+        """Look at the settings in a cycle of an object, and tell who waits to hear of it."""
+        if body is not None and self._awaited.known:
+            self._awaited.see(body)
         if self._begin is not None:
             self._begin()  # and again, as long as it finds something wrong
             self._begin = None

@@ -29,12 +29,14 @@ from .._resources import HandledResources, Selector, ask_of_events
 from .._settings import Unchanged, logger
 from ..instrumentation._hooks import listen
 from .cycle import Cycle, decide, give_up
+from .ended import Remembering
 from .filters import Seen
 from .leftovers import look_through
 from .pending import Pending
-from .progress import ObservedProgress, is_observed_by, own_of
-from .sent import LOST, Remembering, WrittenObjects
+from .progress import ObservedProgress, is_observed_by
+from .sent import LOST, WrittenObjects
 from .streams import Streams
+from .unasked import Unasked, WatchedProgress, own_of
 from .uses import Place, Use, Uses, Wanted
 
 
@@ -58,7 +60,9 @@ class DedicatedFinalizers:
         self._deletions = deletions
         self._resources: HandledResources | None = None
         self._places = set[Place]()
+        self._registries = set[kopf.OperatorRegistry]()
         self._written = WrittenObjects()
+        self.unasked = Unasked(self._written)
         self._settings: kopf.OperatorSettings | None = None
         self._storage: ObservedProgress | None = None
         self._cycle: ContextVar[Cycle | None] = ContextVar("cycle", default=None)
@@ -178,13 +182,8 @@ class DedicatedFinalizers:
         if place in self._places:
             return
         registry, selector = place
-        if registry not in {other for other, _ in self._places}:
-
-            @kopf.on.cleanup(registry=registry, id="kopf-finalizers/written")
-            def rest(**_: Any) -> None:
-                self._written.reset()
-
         self._places.add(place)
+        self._rest_in_the_end(registry)
         ask_of_events(
             functools.partial(self._ask, registry),
             selector.args,
@@ -192,6 +191,23 @@ class DedicatedFinalizers:
             registry=registry,
             **dict(selector.options),
         )
+
+    def look_on(self, settings: kopf.OperatorSettings, registry: kopf.OperatorRegistry) -> None:
+        """Take part where no filter is asked about objects; when all startup handlers have run."""
+        persistence = settings.persistence
+        if not isinstance(persistence.progress_storage, WatchedProgress):
+            storage = persistence.progress_storage
+            persistence.progress_storage = WatchedProgress(storage, settings, self.unasked)
+        self._rest_in_the_end(registry)
+
+    def _rest_in_the_end(self, registry: kopf.OperatorRegistry) -> None:
+        """Have nothing sent when an operator has stopped."""
+        if registry not in self._registries:
+            self._registries.add(registry)
+
+            @kopf.on.cleanup(registry=registry, id="kopf-finalizers/written")
+            def rest(**_: Any) -> None:
+                self._written.reset()
 
     def _ask_of_deletions(
         self,
@@ -319,7 +335,7 @@ class DedicatedFinalizers:
         storage = settings.persistence.progress_storage
         if self._storage is None or not is_observed_by(storage, self._storage):
             self._storage = ObservedProgress(
-                storage, settings, self._current, self._deletions, self._streams, self._written
+                storage, settings, self._current, self._deletions, self._streams, self.unasked
             )
             settings.persistence.progress_storage = self._storage
         return self._storage

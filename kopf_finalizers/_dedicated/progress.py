@@ -29,12 +29,13 @@ from .._kopf import answered
 from .._recognised import unhidden
 from .._whole_list import hold_whole_list_back
 from .cycle import Cycle, is_finished
+from .ended import pure, remembered
 from .leftovers import guard_kopfs_own
-from .sent import WrittenObjects, pure, remembered
 from .streams import Streams
+from .unasked import Unasked, WatchedProgress, own_of
 
 
-class ObservedProgress(kopf.MultiProgressStorage):
+class ObservedProgress(WatchedProgress):
     """An operator's progress storage, with this module looking on.
 
     Args:
@@ -43,7 +44,7 @@ class ObservedProgress(kopf.MultiProgressStorage):
         current: What is known in the current cycle, if there is one.
         deletions: The objects being deleted that the operator holds.
         streams: What is known of objects in several of Kopf's streams.
-        written: The objects that it writes.
+        unasked: What is done about objects that no filter is asked about.
     """
 
     def __init__(
@@ -53,15 +54,12 @@ class ObservedProgress(kopf.MultiProgressStorage):
         current: Callable[[], Cycle | None],
         deletions: Deletions,
         streams: Streams,
-        written: WrittenObjects,
+        unasked: Unasked,
     ) -> None:
-        super().__init__([storage])
-        self.observed = storage
-        self._settings = settings
+        super().__init__(storage, settings, unasked)
         self._current = current
         self._deletions = deletions
         self._streams = streams
-        self._written = written
         # Whether Kopf has asked this storage in this cycle.
         self._asked: ContextVar[bool] = ContextVar("asked", default=False)
 
@@ -94,7 +92,7 @@ class ObservedProgress(kopf.MultiProgressStorage):
             # Kopf would take what is left of a creation for this deletion's progress, and a
             # creation that has succeeded for a cleanup that has.
             record = None
-        record = remembered(record, self._written.ended(key, body))
+        record = remembered(record, self.written.ended(key, body))
         record = self._deletions.asked(key, body, self._deletions.read(key, body, record))
         if cycle is None or not cycle.postponed or is_finished(record):
             return record
@@ -116,8 +114,10 @@ class ObservedProgress(kopf.MultiProgressStorage):
             return
         self.observed.store(key=key, record=record, body=body, patch=patch)
         self._deletions.attempted(key, body, record)
-        written = self._written.of(body)
-        if written is not None and is_finished(record) and record.get("purpose") == "delete":
+        written = self.written.of(body)
+        if cycle is None:
+            self.unasked.ended(key, record, body, self.settings, own_of(self))
+        elif written is not None and is_finished(record) and record.get("purpose") == "delete":
             written.ended[key] = pure(record)
         if cycle is not None and is_finished(record):
             cycle.finish(key, record, patch)
@@ -126,7 +126,7 @@ class ObservedProgress(kopf.MultiProgressStorage):
         """Forget how far a handler has come, unless others still hold its object, or daemons do."""
         cycle = self._current()
         if self._streams.keep_progress or (cycle is not None and cycle.keeps_progress):
-            ended = self._written.ended(key, body)
+            ended = self.written.ended(key, body)
             record = ended or self.observed.fetch(key=key, body=body)
             if record is None or record.get("purpose") == "delete":
                 return
@@ -145,18 +145,16 @@ class ObservedProgress(kopf.MultiProgressStorage):
         if value is None:
             self._streams.hold(patch, body)
         if value is None and cycle is not None and cycle.patch is patch:
-            own = unhidden(self._settings.persistence.finalizer)
+            own = unhidden(self.settings.persistence.finalizer)
             cycle.hold_own(patch, body, own)
             guard_kopfs_own(patch, body, own)
             if cycle.releases_with(patch) and not self._streams.are_several(patch):
                 _move_annotations(patch)
-        if cycle is not None and (cycle.patch is patch) is (value is None):
+        if cycle is None:
+            self.unasked.send(body, patch, self.settings, own_of(self))
+        elif (cycle.patch is patch) is (value is None):
             others = self._streams.to_wait_for(patch)
-            self._written.send(cycle, body, patch, self._settings, own_of(self), others=others)
-
-    def flush(self) -> None:
-        """Write what is kept elsewhere."""
-        self.observed.flush()
+            self.written.send(cycle, body, patch, self.settings, own_of(self), others=others)
 
 
 def _is_of_a_creation(record: kopf.ProgressRecord | None) -> bool:
@@ -180,10 +178,3 @@ def is_observed_by(storage: kopf.ProgressStorage, observing: ObservedProgress) -
             return True
         storage = storage.observed
     return False
-
-
-def own_of(storage: kopf.ProgressStorage) -> kopf.ProgressStorage:
-    """The operator's own storage."""
-    while isinstance(storage, ObservedProgress):
-        storage = storage.observed
-    return storage

@@ -27,19 +27,19 @@ looks at the object again when it waits for no other one any more: that may have
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any
 
 import kopf
 
-from .._bodies import edited, finalizers_of, is_being_deleted, metadata_of
-from .._changes import Change, Finalizer, RemoveFinalizer, RemoveUnwanted
-from .._kopf import RefusedError, is_kopfs_release, patch_object
+from .._bodies import finalizers_of, is_being_deleted, metadata_of
+from .._changes import Finalizer
+from .._kopf import RefusedError, find_resource, patch_object
 from .._recognised import unhidden
-from .cycle import Cycle, is_finished
-from .leftovers import RemoveKopfs
+from .cycle import Cycle
+from .effects import brings, changed, releases
 
 PAUSES = (5.0, 10.0, 20.0, 40.0, 55.0)
 """Seconds without an event until an object is looked at again; the last one from then on."""
@@ -60,7 +60,9 @@ class Written:
 
     settings: kopf.OperatorSettings
     progress: kopf.ProgressStorage
-    resource: kopf.Resource
+    stream: kopf.Resource | None
+    """Of which resource it is, as a filter has told; None where none is asked about it."""
+
     body: kopf.Body
     logger: kopf.Logger
     ended: dict[str, kopf.ProgressRecord] = field(default_factory=dict)
@@ -93,6 +95,9 @@ class Written:
     releases: tuple[str, ...] = ()
     """Those of them of which it is not asked again whether they are wanted."""
 
+    addition: str | None = None
+    """The finalizer that was to come with the last patch, where no filter is asked."""
+
     rests_until: float = 0.0
     """When it may be sent by itself what has lost its races."""
 
@@ -107,15 +112,25 @@ class Written:
     sent_at: float = 0.0
     """When the last patch was sent, by the clock of the event loop."""
 
+    is_seen: bool = False
+    """Whether Kopf has begun a cycle since, where no filter is asked, and has sent nothing yet."""
+
+    finished_on: str | None = None
+    """The version that it had when a cleanup ended last, where no filter is asked."""
+
     timer: asyncio.TimerHandle | None = None
     task: "asyncio.Task[None] | None" = None
 
     async def patch(
-        self, payload: object, content_type: str, subresource: str | None = None
+        self,
+        resource: kopf.Resource,
+        payload: object,
+        content_type: str,
+        subresource: str | None = None,
     ) -> Mapping[str, Any]:
         """Write it, as Kopf would."""
         return await patch_object(
-            self.resource,
+            resource,
             metadata_of(self.body),
             payload,
             content_type,
@@ -141,46 +156,23 @@ class Written:
         self.timer = None
 
 
-def pure(record: kopf.ProgressRecord) -> kopf.ProgressRecord:
-    """A record as it comes from where it is stored: Kopf compares, and stores what has changed."""
-    found: Any = {key: value for key, value in record.items() if value is not None}
-    return cast("kopf.ProgressRecord", found)
-
-
-class Remembering(kopf.MultiProgressStorage):
-    """An operator's progress storage, with the cleanups that have ended whatever it has of them."""
-
-    def __init__(self, storage: kopf.ProgressStorage, ended: Mapping[str, kopf.ProgressRecord]):
-        super().__init__([storage])
-        self._ended = ended
-
-    def fetch(self, *, key: kopf.HandlerId, body: kopf.Body) -> kopf.ProgressRecord | None:
-        """How far a handler has come."""
-        return remembered(super().fetch(key=key, body=body), self._ended.get(key))
-
-
-def remembered(
-    record: kopf.ProgressRecord | None, ended: kopf.ProgressRecord | None
-) -> kopf.ProgressRecord | None:
-    """How far a handler has come that is known to have ended, or is not."""
-    return record if ended is None or is_finished(record) else ended
-
-
 class WrittenObjects:
     """The objects that an operator writes, until they are seen again or have gone."""
 
     def __init__(self) -> None:
-        self._known = dict[str, dict[kopf.Resource, Written]]()
+        self.known = dict[str, dict[kopf.Resource | None, Written]]()
+        self._resources = dict[tuple[str, str], kopf.Resource]()
         # How many seconds the last one was waited for that needed no help, and when it was seen.
         self._waited, self._seen_at = 0.0, 0.0
 
     def reset(self) -> None:
         """The operator starts, or stops."""
-        for known in (one for streams in self._known.values() for one in streams.values()):
+        for known in (one for streams in self.known.values() for one in streams.values()):
             known.rest()
             if known.task is not None:
                 known.task.cancel()
-        self._known.clear()
+        self.known.clear()
+        self._resources.clear()
 
     def see(
         self,
@@ -192,23 +184,22 @@ class WrittenObjects:
     ) -> Written | None:
         """A cycle begins: Kopf has heard of the object. None where there is nothing to remember."""
         body = kwargs["body"]
-        known = self._of(body, kwargs["resource"]) if self._known else None
+        known = self._of(body, kwargs["resource"]) if self.known else None
         is_remembered = leftover or is_being_deleted(body)
         if known is None and not is_remembered:
             return None  # most cycles end here
-        if known is not None and known.is_awaited:
-            self._seen_at = asyncio.get_running_loop().time()
-            self._waited = self._seen_at - known.sent_at
+        if known is not None:
+            self.hear_of(known)
         if kwargs["type"] == "DELETED" or not is_remembered:
             if known is not None and (kwargs["type"] == "DELETED" or not known.is_deleted):
-                self._forget(known)
+                self.forget(known)
             return None
         if known is None:
-            known = self._begin(settings, progress, kwargs["resource"], body, kwargs["logger"])
+            known = self.begin(settings, progress, kwargs["resource"], body, kwargs["logger"])
         if not known.has_gone:
             known.rest()
         known.waits_for_others = None
-        known.body = _small(body)
+        known.body = small(body)
         if is_being_deleted(body):
             known.is_deleted = True
             known.found.update(finalizers_of(body))
@@ -223,16 +214,22 @@ class WrittenObjects:
             known.wakes = 0
         return known
 
+    def hear_of(self, known: Written) -> None:
+        """Note how long it takes until something is heard: where Kopf is busy, it is waited for."""
+        if known.is_awaited:
+            self._seen_at = asyncio.get_running_loop().time()
+            self._waited = self._seen_at - known.sent_at
+
     def of(self, body: Mapping[str, Any]) -> Written | None:
         """What is known of an object: in any of its streams, which have that in common."""
-        return next(iter(self._known.get(_uid_of(body), {}).values()), None)
+        return next(iter(self.known.get(uid_of(body), {}).values()), None)
 
-    def _of(self, body: Mapping[str, Any], resource: kopf.Resource) -> Written | None:
-        return self._known[_uid_of(body)].get(resource) if _uid_of(body) in self._known else None
+    def _of(self, body: Mapping[str, Any], stream: kopf.Resource | None) -> Written | None:
+        return self.known[uid_of(body)].get(stream) if uid_of(body) in self.known else None
 
     def ended(self, key: str, body: Mapping[str, Any]) -> kopf.ProgressRecord | None:
         """How a cleanup has ended that has, though it may not stand on the object."""
-        known = self.of(body) if self._known else None
+        known = self.of(body) if self.known else None
         return known.ended.get(key) if known is not None and is_being_deleted(body) else None
 
     def send(
@@ -248,19 +245,19 @@ class WrittenObjects:
         """A patch is about to be sent: look at the object again if nothing is heard of it."""
         known = self._of(body, cycle.resource)
         if known is None:
-            if not any(isinstance(fn, Change) and fn.has_effect(body) for fn in patch.fns):
+            if not any(brings(fn, body) for fn in patch.fns):
                 return
-            known = self._begin(settings, progress, cycle.resource, body, cycle.logger)
+            known = self.begin(settings, progress, cycle.resource, body, cycle.logger)
         if not patch:  # all of it was taken out for the sake of others
             if others is not None:
                 self.wait(known, others)
             return
         known.waits_for_others = None
         own = unhidden(settings.persistence.finalizer)
-        known.waiting = tuple(_releases(patch, body, own))
-        known.releases = tuple(_releases(patch, body, own, for_good=True))
+        known.waiting = tuple(releases(patch, body, own))
+        known.releases = tuple(releases(patch, body, own, for_good=True))
         known.sent_off.update(known.waiting)
-        self._look_later(known)
+        self.look_later(known)
 
     def expect(
         self,
@@ -271,32 +268,34 @@ class WrittenObjects:
     ) -> None:
         """A daemon's patch is about to be sent: the same, though that is no cycle's."""
         known = self._of(body, cycle.resource)
-        self._look_later(
-            known or self._begin(settings, progress, cycle.resource, body, cycle.logger)
-        )
+        self.look_later(known or self.begin(settings, progress, cycle.resource, body, cycle.logger))
 
     def wait(self, known: Written, for_others: Callable[[], bool]) -> None:
         """Look at the object again when no other stream will be heard of any more."""
         known.waits_for_others = for_others
-        self._look_later(known)
+        self.look_later(known)
 
-    def _begin(
+    def begin(
         self,
         settings: kopf.OperatorSettings,
         progress: kopf.ProgressStorage,
-        resource: kopf.Resource,
+        stream: kopf.Resource | None,
         body: Mapping[str, Any],
         logger: kopf.Logger,
     ) -> Written:
+        """Remember an object from now on, in a stream of which a filter tells, or in none."""
         another = self.of(body)
-        known = Written(settings, progress, resource, _small(body), logger)
+        known = Written(settings, progress, stream, small(body), logger)
         if another is not None:
             known.ended, known.found = another.ended, another.found
             known.sent_off = another.sent_off
-        self._known.setdefault(_uid_of(body), {})[resource] = known
+            if another.stream is None:  # a filter is asked from now on
+                self.forget(another)
+        self.known.setdefault(uid_of(body), {})[stream] = known
         return known
 
-    def _look_later(self, known: Written) -> None:
+    def look_later(self, known: Written) -> None:
+        """Look at an object again, if nothing is heard of it until then."""
         if known.has_gone:
             return
         known.rest()
@@ -310,7 +309,10 @@ class WrittenObjects:
                 known.timer = loop.call_at(due, look)
                 return
             known.timer = None
-            known.task = loop.create_task(self._look_again(known))
+            if not known.is_seen:
+                known.task = loop.create_task(self._look_again(known))
+            elif not known.ended:
+                self.forget(known)
 
         known.timer = loop.call_later(PAUSES[min(known.tries, len(PAUSES) - 1)], look)
 
@@ -328,8 +330,9 @@ class WrittenObjects:
     async def _overtake(self, known: Written) -> None:
         loop = asyncio.get_running_loop()
         try:
-            operations = _without(known.body, known.releases)
-            await known.patch(operations, "application/json-patch+json")
+            operations = changed(known.body, remove=known.releases)
+            resource = await self._resource_of(known)
+            await known.patch(resource, operations, "application/json-patch+json")
         except RefusedError as refusal:
             known.tries += 1
             known.rests_until = loop.time() + PAUSES[min(known.tries, len(PAUSES)) - 1]
@@ -338,16 +341,17 @@ class WrittenObjects:
     async def _look_again(self, known: Written) -> None:
         known.tries += 1
         if known.waits_for_others is not None and known.waits_for_others():
-            self._look_later(known)
+            self.look_later(known)
             return
         try:
             await self._wake_up(known)
         except RefusedError as refusal:
             self._refused(known, refusal)
-        if self._of(known.body, known.resource) is known and known.timer is None:
-            self._look_later(known)
+        if self._of(known.body, known.stream) is known and known.timer is None:
+            self.look_later(known)
 
     async def _wake_up(self, known: Written) -> None:
+        resource = await self._resource_of(known)
         metadata = metadata_of(known.body)
         touch = kopf.Patch()
         value = datetime.now(UTC).isoformat()
@@ -355,27 +359,43 @@ class WrittenObjects:
         lock = {key: metadata[key] for key in ("uid", "resourceVersion") if key in metadata}
         payload = {**touch, "metadata": {**touch.get("metadata", {}), **lock}}
         # A storage of the operator's own may write the status, which may be a resource of its own.
-        status = "status" if touch.keys() & known.resource.subresources == {"status"} else None
-        fresh = await known.patch(payload, "application/merge-patch+json", status)
+        status = "status" if touch.keys() & resource.subresources == {"status"} else None
+        fresh = await known.patch(resource, payload, "application/merge-patch+json", status)
         known.wakes += 1
         known.expected = 2
-        if known.releases and known.lost >= LOST and known.wakes > 1:
-            operations = _without(fresh, known.releases)
-            await known.patch(operations, "application/json-patch+json")
+        if (known.releases or known.addition) and known.lost >= LOST and known.wakes > 1:
+            operations = changed(fresh, add=known.addition, remove=known.releases)
+            if known.stream is None:
+                # Kopf has decided it on the version that was woken up, and on no other.
+                version = metadata_of(fresh).get("resourceVersion")
+                test = {"op": "test", "path": "/metadata/resourceVersion", "value": version}
+                operations.insert(0, test)
+            await known.patch(resource, operations, "application/json-patch+json")
+
+    async def _resource_of(self, known: Written) -> kopf.Resource:
+        """What kind of object it is: the API server is asked once, where no filter has told it."""
+        if known.stream is not None:
+            return known.stream
+        kind = known.body["apiVersion"], known.body["kind"]
+        if kind not in self._resources:
+            self._resources[kind] = await find_resource(
+                known.body, settings=known.settings, logger=known.logger
+            )
+        return self._resources[kind]
 
     def _refused(self, known: Written, refusal: RefusedError) -> None:
         if refusal.status == 404:
             known.rest()
             known.has_gone = True
             if not known.ended:
-                self._forget(known)
+                self.forget(known)
             else:  # Kopf may still tell of what was before; or it is never told that it has gone
                 loop = asyncio.get_running_loop()
-                known.timer = loop.call_later(REMEMBERED, self._forget, known)
+                known.timer = loop.call_later(REMEMBERED, self.forget, known)
         elif refusal.status == 409:
             known.conflicts += 1
             if known.conflicts > _IN_VAIN:
-                self._forget(known)
+                self.forget(known)
         else:
             pause = PAUSES[min(known.tries, len(PAUSES) - 1)]
             waiting = ", ".join(known.waiting) or "what is written on it"
@@ -384,46 +404,24 @@ class WrittenObjects:
                 f" {refusal}. It is tried again in {pause:g} seconds. [refused]"
             )
 
-    def _forget(self, known: Written) -> None:
+    def forget(self, known: Written) -> None:
+        """Nothing more is to be remembered of an object, in that stream."""
         known.rest()
-        streams = self._known.get(_uid_of(known.body), {})
-        streams.pop(known.resource, None)
+        streams = self.known.get(uid_of(known.body), {})
+        streams.pop(known.stream, None)
         if not streams:
-            self._known.pop(_uid_of(known.body), None)
+            self.known.pop(uid_of(known.body), None)
 
 
-def _uid_of(body: Mapping[str, Any]) -> str:
+def uid_of(body: Mapping[str, Any]) -> str:
+    """What an object is known by."""
     return str(metadata_of(body).get("uid"))
 
 
-def _small(body: Mapping[str, Any]) -> kopf.Body:
+def small(body: Mapping[str, Any]) -> kopf.Body:
     """As much of an object as a later write needs."""
     metadata = metadata_of(body)
     keys = ("name", "namespace", "uid", "resourceVersion", "finalizers", "deletionTimestamp")
     kept: Any = {"metadata": {key: metadata[key] for key in keys if key in metadata}}
+    kept |= {key: body[key] for key in ("apiVersion", "kind") if key in body}
     return kopf.Body(kept)
-
-
-def _releases(
-    patch: kopf.Patch, body: kopf.Body, own: str, *, for_good: bool = False
-) -> Iterable[str]:
-    """The finalizers that go from an object being deleted with this patch."""
-    present = finalizers_of(body) if is_being_deleted(body) else []
-    for fn in patch.fns:
-        if for_good and isinstance(fn, RemoveUnwanted | RemoveKopfs):
-            continue
-        if isinstance(fn, RemoveFinalizer) and fn.name in present:
-            yield fn.name
-        elif is_kopfs_release(fn.fn if isinstance(fn, RemoveKopfs) else fn):
-            yield from (name for name in present if name == own)
-
-
-def _without(body: Mapping[str, Any], names: Iterable[str]) -> list[dict[str, Any]]:
-    """A JSON Patch that takes finalizers off this object, if its list is what it was."""
-    uid = {"op": "test", "path": "/metadata/uid", "value": metadata_of(body).get("uid")}
-    path, before = "/metadata/finalizers", finalizers_of(body)
-    return [
-        uid,
-        {"op": "test", "path": path, "value": before},
-        {"op": "replace", "path": path, "value": edited(body, remove=set(names))},
-    ]

@@ -47,7 +47,7 @@ class Mover:
         **_: Any,
     ) -> bool:
         """A filter that moves an object, and never lets Kopf call the handler."""
-        self._unchanged.check()
+        self._unchanged.check(body)
         _take_up_left_over(patch)
         if type != "DELETED":
             self._move(body, patch, logger)

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import kopf
 
-from kopf_finalizers._kopf import cleanup_ids, is_kopfs_release
+from kopf_finalizers._kopf import cleanup_ids, is_kopfs_addition, is_kopfs_release
 
 from ..support.kopf_cycles import RESOURCE, cycle
 
@@ -34,6 +34,17 @@ def test_kopfs_release_is_known_by_its_function() -> None:
         [is_kopfs_release(fn) for fn in cycle(registry, settings, body).patch.fns] for _ in range(2)
     ]
     assert found == [[], [True]]
+
+
+def test_kopfs_addition_is_known_by_its_function() -> None:
+    """In the cycle in which Kopf puts its own finalizer on, and in no other."""
+    registry, settings = kopf.OperatorRegistry(), kopf.OperatorSettings()
+    kopf.on.delete("things", registry=registry, id="drop")(lambda **_: None)
+    body: Body = {"metadata": {"name": "t", "uid": "1"}}
+    first = cycle(registry, settings, body)
+    second = cycle(registry, settings, first.after())
+    assert [is_kopfs_addition(fn) for fn in first.patch.fns] == [True]
+    assert not any(map(is_kopfs_addition, second.patch.fns))
 
 
 def test_cleanups_of_a_resource_are_known() -> None:

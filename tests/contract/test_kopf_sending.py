@@ -11,7 +11,7 @@ import pytest
 from kopf._cogs.clients import auth
 from kopf._cogs.structs import credentials
 
-from kopf_finalizers._kopf import RefusedError, is_there, patch_object
+from kopf_finalizers._kopf import RefusedError, find_resource, is_there, patch_object
 
 from ..support.objects import create
 from ..support.servers import Api, Body, Resource, Server, free_port
@@ -19,14 +19,8 @@ from ..support.servers import Api, Body, Resource, Server, free_port
 MERGE_PATCH = "application/merge-patch+json"
 
 
-def asked(
-    ask: Callable[..., Awaitable[Any]],
-    resource: Resource,
-    metadata: Body,
-    *arguments: Any,
-    url: str,
-    token: str | None,
-    **options: Any,
+def answer_to(
+    ask: Callable[..., Awaitable[Any]], *arguments: Any, url: str, token: str | None, **options: Any
 ) -> Any:
     """What an API server answers to one of Kopf's cycles."""
 
@@ -37,13 +31,6 @@ def asked(
         await vault.populate({"tests": info})
         try:
             return await ask(
-                kopf.Resource(
-                    group=resource.group,
-                    version=resource.version,
-                    plural=resource.plural,
-                    namespaced=True,
-                ),
-                {"name": "one", "namespace": resource.namespace, **metadata},
                 *arguments,
                 settings=kopf.OperatorSettings(),
                 logger=logging.getLogger("tests"),
@@ -53,6 +40,21 @@ def asked(
             await vault.close()
 
     return asyncio.run(run())
+
+
+def asked(
+    ask: Callable[..., Awaitable[Any]],
+    resource: Resource,
+    metadata: Body,
+    *arguments: Any,
+    **options: Any,
+) -> Any:
+    """The same, about an object."""
+    where = kopf.Resource(
+        group=resource.group, version=resource.version, plural=resource.plural, namespaced=True
+    )
+    metadata = {"name": "one", "namespace": resource.namespace, **metadata}
+    return answer_to(ask, where, metadata, *arguments, **options)
 
 
 def sent(resource: Resource, payload: Any, **options: Any) -> Any:
@@ -107,3 +109,28 @@ def test_no_answer_does_not_say_that_an_object_has_gone(resource: Resource) -> N
     """It may be there."""
     with pytest.raises(RefusedError):
         asked(is_there, resource, {"uid": "1"}, url=f"http://127.0.0.1:{free_port()}", token=None)
+
+
+def test_the_resource_of_an_object_is_found(server: Server, api: Api, resource: Resource) -> None:
+    """By its version and kind alone: with what a patch of it needs."""
+    options: dict[str, Any] = {"url": server.url, "token": getattr(server, "token", None)}
+    body = create(api, resource)
+    found = answer_to(find_resource, body, **options)
+    assert found == kopf.Resource(resource.group, resource.version, resource.plural)
+    assert found.namespaced
+    assert found.subresources == {"status"}
+    namespace = {"apiVersion": "v1", "kind": "Namespace"}
+    found = answer_to(find_resource, namespace, **options)
+    assert (found.plural, found.namespaced) == ("namespaces", False)
+
+
+@pytest.mark.parametrize("wrong", [{"kind": "Nothing"}, {"apiVersion": "example.com/v9"}])
+def test_a_kind_that_is_gone_is_not_found(
+    server: Server, api: Api, resource: Resource, wrong: dict[str, str]
+) -> None:
+    """As an object that is gone."""
+    options: dict[str, Any] = {"url": server.url, "token": getattr(server, "token", None)}
+    body = create(api, resource) | wrong
+    with pytest.raises(RefusedError) as raised:
+        answer_to(find_resource, body, **options)
+    assert raised.value.status == 404

@@ -6,7 +6,7 @@ from typing import Any
 import kopf
 import pytest
 
-from ..support.dedicated import BACKUPS, OTHER, OWN, Operator, alive, annotations_of
+from ..support.dedicated import BACKUPS, OTHER, OWN, Operator, alive
 
 
 def errors(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -45,14 +45,17 @@ def test_whole_list_is_not_sent_and_the_rest_of_the_patch_is(
     assert operator.calls == ["create"]
 
 
-def test_whole_list_alone_is_no_patch(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("storages", [True, False])
+def test_whole_list_alone_is_no_patch(storages: bool, caplog: pytest.LogCaptureFixture) -> None:
     """Nothing is left to be sent; that holds for an operator without dedicated finalizers, too."""
-    operator = Operator()
+    operator = Operator(storages=storages)
     kopf.on.event("things", registry=operator.registry)(_writes)
-    outcome = operator.cycle(alive(OTHER))
+    kopf.on.delete("things", optional=True, registry=operator.registry)(operator.handler("drop"))
+    handled = operator.settle(alive(OTHER))
+    caplog.clear()
+    outcome = operator.cycle(handled)
     assert outcome.patch == {}
     assert outcome.finalizers() == [OTHER]
-    assert annotations_of(outcome.after()) == set()
     assert len(errors(caplog)) == 1
 
 

@@ -10,7 +10,7 @@ import pytest
 from ..support.objects import create, delete, finalizers_now
 from ..support.operators import MAIN, Operator, running
 from ..support.proxies import Asked, Fate, Proxy
-from ..support.servers import JSON_PATCH, Api, Resource, Server, Watched, wait_until
+from ..support.servers import JSON_PATCH, MERGE_PATCH, Api, Resource, Server, Watched, wait_until
 
 BACKUPS = f"{MAIN}.backups"
 
@@ -60,6 +60,48 @@ def test_a_removal_that_comes_late_lets_no_cleanup_go(
     assert len(asked) == 1
     assert BACKUPS in asked[0]
     assert operator.called("other") == (beside == "another cleanup")
+
+
+@pytest.mark.parametrize("held", [JSON_PATCH, MERGE_PATCH])
+def test_kopfs_own_removal_that_comes_late_lets_no_cleanup_go(
+    proxy: Proxy, api: Api, resource: Resource, seen: Watched, operator: Operator, held: str
+) -> None:
+    """Also where no handler has a dedicated finalizer, and whatever else is sent with it."""
+    asked = list[list[str]]()
+    labels, fate, holds = {"keep": "1"}, Fate(held=threading.Event()), threading.Event()
+    assert fate.held is not None
+
+    @kopf.on.delete(*operator.resource, registry=operator.registry, labels=labels)
+    def cleanup(**_: Any) -> None:
+        asked.append(finalizers_now(api, resource) or [])
+
+    @kopf.on.event(*operator.resource, registry=operator.registry)
+    def note(
+        patch: kopf.Patch, labels: kopf.Labels, annotations: kopf.Annotations, **_: Any
+    ) -> None:
+        if held == MERGE_PATCH and not labels and "noted" not in annotations:
+            patch.metadata.annotations["noted"] = "yes"
+
+    def hold(request: Asked) -> Fate | None:
+        if holds.is_set() and request.content_type == held:
+            holds.clear()
+            return fate
+        return None
+
+    proxy.rules.append(hold)
+    path = resource.path_to("one")
+    with running(operator.registry, proxy, resource):
+        create(api, resource, labels=labels)
+        wait_until(lambda: MAIN in (finalizers_now(api, resource) or []))
+        wait_until(lambda: "annotations" in api.get(path).json()["metadata"])
+        holds.set()
+        api.merge_patch(path, {"metadata": {"labels": {"keep": None}}}).raise_for_status()
+        wait_until(fate.reached.is_set)
+        api.merge_patch(path, {"metadata": {"labels": {"keep": "1"}}}).raise_for_status()
+        delete(api, resource)
+        fate.held.set()
+        seen.wait_for("DELETED", "one", timeout=20)
+    assert asked == [[MAIN]]
 
 
 def test_a_handler_whose_filter_asks_the_memo_is_guarded(

@@ -5,9 +5,8 @@ server would refuse.
 """
 
 import json
-import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import kopf
@@ -17,11 +16,11 @@ from kopf_finalizers._dedicated import sent
 
 from ..support.objects import create, delete, finalizers_now
 from ..support.operators import MAIN, Operator, running
-from ..support.proxies import Asked, Fate, Proxy
+from ..support.proxies import Proxy
+from ..support.refusals import WORDS, Refusing, quick, warnings
 from ..support.servers import JSON_PATCH, Api, Resource, Server, Watched, wait_until
 
 BACKUPS = f"{MAIN}.backups"
-WORDS = "spec.owner: Required value"
 
 
 @pytest.fixture
@@ -33,35 +32,6 @@ def proxy(server: Server) -> Iterator[Proxy]:
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sent, "PAUSES", (0.3, 0.6))
-
-
-class Refusing:
-    """Refuses the patches that a test says, as long as it is on."""
-
-    def __init__(self, status: int, which: Callable[[Asked], bool] = lambda asked: True) -> None:
-        self.status = status
-        self.which = which
-        self.is_on = threading.Event()
-        self.refused = list[Asked]()
-
-    def __call__(self, asked: Asked) -> Fate | None:
-        if asked.method != "PATCH" or not self.is_on.is_set() or not self.which(asked):
-            return None
-        self.refused.append(asked)
-        return Fate(status=self.status, words=WORDS)
-
-
-def quick() -> kopf.OperatorSettings:
-    """Settings of an operator that gives a request up soon."""
-    settings = kopf.OperatorSettings()
-    settings.networking.error_backoffs = (0.1,)
-    settings.queueing.error_delays = (0.1, 0.1)
-    return settings
-
-
-def warnings(caplog: pytest.LogCaptureFixture, words: str) -> list[str]:
-    found = [one.getMessage() for one in caplog.records if one.levelno == logging.WARNING]
-    return [one for one in found if words in one]
 
 
 @pytest.mark.parametrize("status", [400, 403, 422, 500])
