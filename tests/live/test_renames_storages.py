@@ -15,23 +15,32 @@ OLD = "acme.example.com/finalizer"
 MAIN = "mycompany.com/db-operator"
 
 
-@pytest.mark.parametrize("elsewhere", ["progress", "last states"])
+@pytest.mark.parametrize("elsewhere", ["progress", "last states", "nothing"])
 def test_records_of_two_places_are_brought_together(
     server: Server, api: Api, resource: Resource, elsewhere: str
 ) -> None:
-    """No handler that has succeeded is called again, and the retries go on counting."""
+    """No handler that has succeeded is called again, and the retries go on counting.
+
+    So it is, too, where an operator has had a name of its own with Kopf's default storages, and
+    keeps that name.
+    """
+    old = MAIN if elsewhere == "nothing" else OLD
     calls = list[tuple[str, str, int]]()
-    place = "former_progress_storage" if elsewhere == "progress" else "former_diffbase_storage"
-    said: dict[str, Any] = {"former": [OLD], place: ACME}
+    ways: dict[str, dict[str, Any]] = {
+        "progress": {"former": [OLD], "former_progress_storage": ACME},
+        "last states": {"former": [OLD], "former_diffbase_storage": ACME},
+        "nothing": {"former_storage_prefix": "kopf.zalando.org"},
+    }
+    said = ways[elsewhere]
 
     def release(stage: str) -> tuple[kopf.OperatorRegistry, kopf.OperatorSettings]:
         settings, registry = kopf.OperatorSettings(), kopf.OperatorRegistry()
         if stage == "before":
-            settings.persistence.finalizer = OLD
+            settings.persistence.finalizer = old
             if elsewhere == "progress":
                 progress = kopf.AnnotationsProgressStorage(prefix=ACME)
                 settings.persistence.progress_storage = progress
-            else:
+            elif elsewhere == "last states":
                 diffbase = kopf.AnnotationsDiffBaseStorage(prefix=ACME)
                 settings.persistence.diffbase_storage = diffbase
         else:
@@ -51,6 +60,13 @@ def test_records_of_two_places_are_brought_together(
     def attempts() -> list[int]:
         return [retry for what, name, retry in calls if (what, name) == ("create 2", "waiting")]
 
+    def prefixes_of(name: str) -> set[str]:
+        metadata = api.get(resource.path_to(name)).json()["metadata"]
+        return {key.partition("/")[0] for key in metadata["annotations"]}
+
+    def is_moved(name: str) -> bool:
+        return prefixes_of(name) == {"db-operator.mycompany.com"}
+
     def carries(name: str, expected: str) -> bool:
         metadata = api.get(resource.path_to(name)).json()["metadata"]
         return list(metadata.get("finalizers", [])) == [expected]
@@ -63,9 +79,11 @@ def test_records_of_two_places_are_brought_together(
                 for name in ("handled", "waiting"):
                     api.create(resource.path, resource.body(name)).raise_for_status()
                 wait_until(lambda: ("create 2", "handled", 0) in calls)
-            written = OLD if stage in ("before", "recognise") else MAIN
+            written = old if stage in ("before", "recognise") else MAIN
             for name in ("handled", "waiting"):
                 wait_until(functools.partial(carries, name, written), what=stage)
+                if stage in ("switch", "done"):
+                    wait_until(functools.partial(is_moved, name), what=stage)
             wait_until(functools.partial(lambda n: len(calls) > n + 1, seen), what=stage)
     numbers = attempts()
     # As in plain Kopf, an operator may be stopped before it has stored its last attempt.
@@ -73,9 +91,3 @@ def test_records_of_two_places_are_brought_together(
     assert numbers[-1] >= 5
     others = sorted(call for call in calls if call[0] != "create 2")
     assert others == [("create 1", name, 0) for name in ("handled", "waiting")]
-    prefixes = {
-        key.partition("/")[0]
-        for name in ("handled", "waiting")
-        for key in api.get(resource.path_to(name)).json()["metadata"]["annotations"]
-    }
-    assert prefixes == {"db-operator.mycompany.com"}
