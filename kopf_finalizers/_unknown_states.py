@@ -168,19 +168,19 @@ class UnknownStates:
         if self._is_strict:
             logger.error(
                 "Handlers wait on objects of %s %s that carry %s and no last state where this"
-                " operator looks for one (%s is one), as on.create would be called again if they"
-                " were handled before: %s look like records of that. Give configure() %s, if they"
-                " are this operator's. If they are another one's, leave strict=True out until these"
+                " operator looks for one (%s is one): there are annotations that look like records"
+                " of an earlier release, %s, and on.create would be called again. If they are, give"
+                " configure() %s. If they are another operator's, leave strict=True out until these"
                 " objects are handled. Deletions go on. [unknown-records]",
                 *told,
             )
         else:
             logger.warning(
                 "Objects of %s %s carry %s and no last state where this operator looks for one (%s"
-                " is one), so on.create is called for them, as for new ones. But %s look like"
-                " records of an earlier release. If they are, stop this operator, and give"
-                " configure() %s. If they are another operator's, nothing is wrong. With"
-                " strict=True handlers wait in such a case. [unknown-records]",
+                " is one), so on.create is called for them, as for new ones. But there are"
+                " annotations that look like records of an earlier release: %s. If they are, stop"
+                " this operator, and give configure() %s. If they are another operator's, nothing"
+                " is wrong. With strict=True handlers wait in such a case. [unknown-records]",
                 *told,
             )
 
