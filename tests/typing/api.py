@@ -35,6 +35,7 @@ assert_type(identity.finalizer, str)
 assert_type(identity.finalizer_for("backups"), str)
 assert_type(identity.storage_prefix, str)
 assert_type(identity.owns("mycompany.com/db-operator"), bool)
+assert_type(identity.keep_finalizer, str | None)
 assert_type(identity.domain, str)
 assert_type(
     OperatorIdentity.from_template("mycompany.com/operator-{name}", name="db"), OperatorIdentity
@@ -67,6 +68,7 @@ assert_type(configure(domain="mycompany.com", operator="db", finalizer=None), Fi
 assert_type(kopf_finalizers.configure("a.io", "b", registry=kopf.OperatorRegistry()), Finalizers)
 assert_type(configure("mycompany.com", "db", storages=False), Finalizers)
 assert_type(configure("a.io", "b", settings=kopf.OperatorSettings()), Finalizers)
+assert_type(configure("a.io", "b", keep_finalizer="b.io", strict=True), Finalizers)
 assert_type(
     configure("a.io", "b", former=["a.io/c"], former_dedicated={"x": ("a.io/y",)}), Finalizers
 )
@@ -76,6 +78,8 @@ assert_type(
 assert_type(Finalizers(identity), Finalizers)
 assert_type(finalizers.identity, OperatorIdentity)
 assert_type(finalizers.name, str)
+assert_type(finalizers.written, str)
+assert_type(finalizers.is_record("a.io/b"), bool)
 assert_type(finalizers.name_for("backups"), str)
 assert_type(finalizers.inventory(), list[InventoryEntry])
 assert_type(finalizers.former, tuple[str, ...])
