@@ -112,7 +112,7 @@ class Application:
         )
         if self._marker is not None and not (self._storages and self._given.diffbase is None):
             self._marker.watch(registry)
-        moves, records, renaming = Moves(), None, self._renaming_in(registry)
+        moves, records, renaming = Moves(settings), None, self._renaming_in(registry)
         if renaming is not None:
             records = renaming.set(settings, moves)
         if self._storages and not self._watches_only:

@@ -208,6 +208,7 @@ class DedicatedFinalizers:
             @kopf.on.cleanup(registry=registry, id="kopf-finalizers/written")
             def rest(**_: Any) -> None:
                 self._written.reset()
+                self._moves.rest()
 
     def _ask_of_deletions(
         self,

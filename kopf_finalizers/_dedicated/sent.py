@@ -29,7 +29,6 @@ looks at the object again when it waits for no other one any more: that may have
 import asyncio
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 import kopf
@@ -37,6 +36,7 @@ import kopf
 from .._bodies import finalizers_of, is_being_deleted, metadata_of
 from .._changes import Finalizer
 from .._kopf import RefusedError, find_resource, patch_object
+from .._later import small, smallest_write
 from .._recognised import unhidden
 from .cycle import Cycle
 from .effects import brings, changed, releases
@@ -352,14 +352,7 @@ class WrittenObjects:
 
     async def _wake_up(self, known: Written) -> None:
         resource = await self._resource_of(known)
-        metadata = metadata_of(known.body)
-        touch = kopf.Patch()
-        value = datetime.now(UTC).isoformat()
-        known.progress.touch(body=known.body, patch=touch, value=value)
-        lock = {key: metadata[key] for key in ("uid", "resourceVersion") if key in metadata}
-        payload = {**touch, "metadata": {**touch.get("metadata", {}), **lock}}
-        # A storage of the operator's own may write the status, which may be a resource of its own.
-        status = "status" if touch.keys() & resource.subresources == {"status"} else None
+        payload, status = smallest_write(known.progress, known.body, resource)
         fresh = await known.patch(resource, payload, "application/merge-patch+json", status)
         known.wakes += 1
         known.expected = 2
@@ -416,12 +409,3 @@ class WrittenObjects:
 def uid_of(body: Mapping[str, Any]) -> str:
     """What an object is known by."""
     return str(metadata_of(body).get("uid"))
-
-
-def small(body: Mapping[str, Any]) -> kopf.Body:
-    """As much of an object as a later write needs."""
-    metadata = metadata_of(body)
-    keys = ("name", "namespace", "uid", "resourceVersion", "finalizers", "deletionTimestamp")
-    kept: Any = {"metadata": {key: metadata[key] for key in keys if key in metadata}}
-    kept |= {key: body[key] for key in ("apiVersion", "kind") if key in body}
-    return kopf.Body(kept)

@@ -15,7 +15,6 @@ before it is sent. That is enough to see
   cleanups have ended: Kopf has forgotten by then that they have.
 """
 
-import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -26,12 +25,12 @@ import kopf
 from .._bodies import finalizers_of, is_being_deleted, metadata_of
 from .._changes import has_effect
 from .._kopf import answered, is_kopfs_addition, is_kopfs_release
+from .._later import logger_of, small
 from .._recognised import unhidden
-from .._settings import logger
 from .._whole_list import hold_whole_list_back
 from .cycle import is_finished
 from .ended import pure, remembered
-from .sent import LOST, Written, WrittenObjects, small
+from .sent import LOST, Written, WrittenObjects
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,9 +162,7 @@ class Unasked:
     def _begun(
         self, body: kopf.Body, settings: kopf.OperatorSettings, progress: kopf.ProgressStorage
     ) -> Written:
-        metadata = metadata_of(body)
-        name = "/".join(filter(None, [metadata.get("namespace"), metadata.get("name")]))
-        return self.objects.begin(settings, progress, None, body, _Named(logger, {"name": name}))
+        return self.objects.begin(settings, progress, None, body, logger_of(body))
 
     def _drop_leftover(self, patch: kopf.Patch, body: kopf.Body) -> bool:
         """Drop what Kopf would decide otherwise by now, and tell whether nothing is sent then."""
@@ -227,14 +224,6 @@ def own_of(storage: kopf.ProgressStorage) -> kopf.ProgressStorage:
     while isinstance(storage, WatchedProgress):
         storage = storage.observed
     return storage
-
-
-class _Named(logging.LoggerAdapter[logging.Logger]):
-    """Says of which object it speaks, as Kopf's loggers do."""
-
-    def process(self, msg: Any, kwargs: Any) -> tuple[Any, Any]:
-        """Put the object's name before a message."""
-        return f"[{(self.extra or {})['name']}] {msg}", kwargs
 
 
 def _own_in(settings: kopf.OperatorSettings) -> str:

@@ -96,9 +96,9 @@ def send(
     **options: Any,
 ) -> None:
     patch = kopf.Patch(fns=fns, body=seen(body))
-    cycle = Cycle(patch, resource, LOGGER, Moves(), progress_first=False)
     settings = kopf.OperatorSettings()
     settings.persistence.finalizer = OWN
+    cycle = Cycle(patch, resource, LOGGER, Moves(settings), progress_first=False)
     objects.send(cycle, seen(body), patch, settings, progress, **options)
 
 

@@ -1,5 +1,6 @@
 """Where records are in each release of a rename: in one place, whatever storages these are."""
 
+import asyncio
 import json
 from typing import Any, cast
 
@@ -172,17 +173,20 @@ def test_an_object_is_moved_again_after_a_while(monkeypatch: pytest.MonkeyPatch)
 
 def test_a_move_is_tried_once_more_where_nothing_was_seen_of_it() -> None:
     """Its request may never have arrived; or the other release was faster, so not again."""
-    moves = Moves()
     versions = [kopf.Body(cast("Any", thing(resourceVersion=str(one)))) for one in range(5)]
-    for body in versions[:2]:
-        for _ in range(2):  # each may be asked for in several cycles
-            assert moves.may_make(body)
-            moves.make(body)
-    assert not moves.may_make(versions[2])
-    arrived = Moves()
-    arrived.make(versions[0])
-    arrived.see(versions[1])
-    assert not arrived.may_make(versions[2])
+
+    async def play() -> None:
+        moves, arrived = (Moves(kopf.OperatorSettings()) for _ in range(2))
+        for body in versions[:2]:
+            for _ in range(2):  # each may be asked for in several cycles
+                assert moves.may_make(body)
+                moves.make(body)
+        assert not moves.may_make(versions[2])
+        arrived.make(versions[0])
+        arrived.see(versions[1])
+        assert not arrived.may_make(versions[2])
+
+    asyncio.run(play())
 
 
 # Other storages
@@ -198,7 +202,7 @@ class Kept(Operator):
             former,
             is_back=is_back,
             shared=False,
-            moves=Moves(),
+            moves=Moves(self.settings),
             handler_ids=lambda: handler_ids(self.registry),
         )
         self.settings.persistence.progress_storage = HomeProgress(self.records)

@@ -242,6 +242,11 @@ def test_what_kopf_has_left_over_is_decided_anew() -> None:
         patch = send(unasked, deleting(OWN), early)
         assert patch.fns == []
         assert f"{PREFIX}/touch-dummy" in patch.metadata.annotations
+        alive_now = alive(OWN, uid="2", resourceVersion="1")
+        send(unasked, alive_now, early)
+        assert known_of(unasked, alive_now) is not None  # if that is refused, too
+        unasked.see(body_of(alive(OWN, uid="2", resourceVersion="2")))
+        assert known_of(unasked, alive_now) is None
         assert send(unasked, deleting(OWN), early, REMOVES).fns != []
         record: Any = {"purpose": "delete", "success": True}
         key = cast("kopf.HandlerId", "cleanup")

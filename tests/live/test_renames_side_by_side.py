@@ -7,6 +7,9 @@ from collections import Counter
 from typing import Any
 
 import kopf
+import pytest
+
+from kopf_finalizers import _moves
 
 from ..support.histories import history
 from ..support.operators import Operator, running
@@ -81,3 +84,19 @@ def is_quiet(seen: Watched, seconds: float) -> bool:
         while len(seen.events) == before and time.monotonic() < until:
             seen.changed.wait(until - time.monotonic())
         return len(seen.events) == before
+
+
+def test_an_object_that_was_moved_back_is_moved_again_without_an_event(
+    server: Server, api: Api, resource: Resource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other release has gone meanwhile, and nobody else writes the object."""
+    calls = list[Any]()
+    path, former = resource.path_to("one"), sorted([KOPF_DEFAULT, OLD])
+    with running(release(resource, "recognise", calls), server, resource):
+        api.create(resource.path, resource.body("one")).raise_for_status()
+        wait_until(lambda: is_handled(api, resource, "one"))
+    monkeypatch.setattr(_moves, "AGAIN", 3.0)  # seconds
+    with running(release(resource, "switch", calls), server, resource):
+        wait_until(lambda: carries(api, resource, "one", MAIN, NEW))
+        api.merge_patch(path, {"metadata": {"finalizers": former}}).raise_for_status()
+        wait_until(lambda: carries(api, resource, "one", MAIN, NEW), timeout=20)
