@@ -254,14 +254,19 @@ class _Answer:
         reading, account = self._reading, self._account
         rows = [(name, reading.value(name), reading.said_by[name]) for name in NAMES]
         yield "Its names today:\n" + _table(("SETTING", "VALUE", "SAID BY"), rows)
-        carried = [
-            (row.name, str(row.resources.total()), ", ".join(sorted(row.resources)), row.whose)
-            for row in account.rows()
-        ]
+        carried = account.rows()
         objects = f"Objects that were looked at: {account.objects:,}"
         if carried:
-            head = ("NAME", "OBJECTS", "RESOURCES", "WHOSE")
-            yield f"{objects}. They carry:\n" + _table(head, carried)
+            head, *lines = _table(
+                ("NAME", "OBJECTS", "RESOURCES"),
+                [
+                    (row.name, str(row.resources.total()), ", ".join(sorted(row.resources)))
+                    for row in carried
+                ],
+            ).splitlines()
+            # Whose it is takes a sentence, which is too long for a column.
+            listed = (f"{line}\n  {row.whose}" for line, row in zip(lines, carried, strict=True))
+            yield "\n".join([f"{objects}. They carry:", head, *listed])
         else:
             yield f"{objects}. They carry nothing of a Kopf operator's."
         if self.open:
