@@ -81,7 +81,10 @@ async def kr8s(server: KubeApiServer, name: str) -> AsyncIterator[Given]:
     kind = kr8s.asyncio.objects.new_class(
         KIND.kind, KIND.api_version, asyncio=True, namespaced=True
     )
-    yield (await kind({"metadata": {"name": name, "namespace": KIND.namespace}}, api=api),)
+    try:
+        yield (await kind({"metadata": {"name": name, "namespace": KIND.namespace}}, api=api),)
+    finally:
+        await api._session.aclose()  # kr8s itself never ends its connections
 
 
 @contextlib.asynccontextmanager

@@ -74,15 +74,17 @@ def running(
         )
 
     async def operate() -> None:
-        await kopf.operator(
-            registry=registry,
-            settings=settings,
-            standalone=True,
-            namespaces=[str(resource.namespace)],
-            stop_flag=stop,
-            ready_flag=ready,
-        )
-        await _until_disconnected()
+        try:
+            await kopf.operator(
+                registry=registry,
+                settings=settings,
+                standalone=True,
+                namespaces=[str(resource.namespace)],
+                stop_flag=stop,
+                ready_flag=ready,
+            )
+        finally:
+            await _until_disconnected()
 
     def run() -> None:
         try:
