@@ -60,7 +60,8 @@ class _Owner:
         Else that would be believed from then on. Nobody else writes under the prefix, so all that
         is neither said by the patch nor of the last state is progress.
         """
-        key, owner, annotations = self._key(body), _owner(body), body.metadata.annotations
+        annotations = body["metadata"].get("annotations") or {}
+        key, owner = self._key(body), _owner(body)
         if annotations.get(key) == owner:
             return
         if self.whose(body) != "its own":
@@ -72,7 +73,7 @@ class _Owner:
 
     def take_back(self, body: kopf.Body, patch: kopf.Patch) -> None:
         """Take it out of a patch that writes no record any more, with Kopf's mark."""
-        written = dict(patch.metadata.annotations)
+        written = (patch.get("metadata") or {}).get("annotations") or {}
         ours = {key for key, value in written.items() if key.startswith(self._inside) and value}
         if ours <= {self._key(body), f"{self._inside}{MARKER}"}:
             for key in ours:

@@ -31,9 +31,8 @@ class Undeclared:
         """Warn of what is unknown, once for each kind of object and each finalizer."""
         if not is_being_deleted(body):
             return
-        own = [name for name in finalizers_of(body) if self._identity.owns(name)]
-        unknown = set(own).difference(self._by_hand, self._known())
-        for name in sorted(unknown):
+        unknown = set(finalizers_of(body)).difference(self._by_hand, self._known())
+        for name in sorted(filter(self._identity.owns, unknown)):
             kind = str(body.get("kind"))
             if (kind, name) in self._warned:
                 continue

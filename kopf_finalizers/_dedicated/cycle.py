@@ -217,8 +217,12 @@ def _is_wanted(wanted: Wanted, seen: Seen, waiting: Mapping[str, Answer], own: s
     return "yes" if own in seen.finalizers else "too late"
 
 
-def _removals(there: tuple[str, ...], wanted: Wanted, seen: Seen, own: str) -> list[RemoveUnwanted]:
+def _removals(
+    there: tuple[str, ...], wanted: Wanted, seen: Seen, own: str
+) -> list[RemoveFinalizer]:
     """What takes it off, unless it is wanted on the object as it is when the patch is sent."""
+    if seen.is_being_deleted and not wanted.has_cleanups:
+        return [RemoveFinalizer(name) for name in there]  # it will not be wanted any more
 
     def is_wanted(body: Mapping[str, Any]) -> bool:
         fresh = seen.again(body)

@@ -134,6 +134,11 @@ class Wanted:
         """Whether a handler wants it on all objects that are alive."""
         return any(use.filters.hold_always for use in self.uses)
 
+    @functools.cached_property
+    def has_cleanups(self) -> bool:
+        """Whether it may wait for a handler on an object that is being deleted."""
+        return any(use.is_cleanup for use in self.uses)
+
     def is_by_any(self, seen: Seen) -> bool:
         """Whether a handler wants it on an object that is alive, as far as that is known."""
         return self.is_by_all or any(use.filters.hold(seen) is not False for use in self.uses)

@@ -96,6 +96,16 @@ def test_memo_is_known_to_a_filter_of_an_event_handler() -> None:
 # Removals that are sent late
 
 
+def test_removal_of_what_no_cleanup_waits_for_asks_nobody_again() -> None:
+    """On an object being deleted it cannot be wanted any more, so it can be sent at any time."""
+    operator = Operator()
+    operator.on.create("things", finalizer="backups")(operator.handler("created"))
+    operator.on.delete("things", finalizer="buckets", **KEPT)(operator.handler("buckets"))
+    fns = operator.cycle(deleting(BACKUPS, BUCKETS, OWN)).patch.fns
+    assert RemoveFinalizer(BACKUPS) in fns
+    assert [fn.name for fn in fns if isinstance(fn, RemoveUnwanted)] == [BUCKETS]
+
+
 def test_removal_that_is_left_over_is_decided_anew_when_the_object_is_deleted() -> None:
     """An object that matches again when it is deleted waits for its cleanup."""
     operator = Operator()
