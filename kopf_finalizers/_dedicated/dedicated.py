@@ -62,7 +62,7 @@ class DedicatedFinalizers:
         self._places = set[Place]()
         self._registries = set[kopf.OperatorRegistry]()
         self._written = WrittenObjects()
-        self.unasked = Unasked(self._written)
+        self.unasked: Unasked = Unasked(self._written)
         self._settings: kopf.OperatorSettings | None = None
         self._storage: ObservedProgress | None = None
         self._cycle: ContextVar[Cycle | None] = ContextVar("cycle", default=None)

@@ -160,7 +160,7 @@ class WrittenObjects:
     """The objects that an operator writes, until they are seen again or have gone."""
 
     def __init__(self) -> None:
-        self.known = dict[str, dict[kopf.Resource | None, Written]]()
+        self.known: dict[str, dict[kopf.Resource | None, Written]] = {}
         self._resources = dict[tuple[str, str], kopf.Resource]()
         # How many seconds the last one was waited for that needed no help, and when it was seen.
         self._waited, self._seen_at = 0.0, 0.0

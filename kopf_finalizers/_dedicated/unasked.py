@@ -86,8 +86,8 @@ class Unasked:
     """
 
     def __init__(self, objects: WrittenObjects) -> None:
-        self.objects = objects
-        self.known = objects.known
+        self.objects: WrittenObjects = objects
+        self.known: dict[str, dict[kopf.Resource | None, Written]] = objects.known
 
     def see(self, body: kopf.Body) -> None:
         """A cycle begins: Kopf has heard of the object."""
