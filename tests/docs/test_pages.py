@@ -18,6 +18,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import click
 import kopf
 import pytest
 import yaml
@@ -245,6 +246,13 @@ def test_the_role_is_enough_and_no_verb_too_many(
         assert api.get(databases.path_to("a")).status_code == 403
         api.client.headers["Impersonate-User"] = "somebody-else"
         assert api.json_patch(databases.path_to("a"), add).status_code == 403
+
+
+def test_the_page_has_the_rights_of_each_command() -> None:
+    """Also of those that need none."""
+    rows = [line for line in (DOCS / "rbac.md").read_text().splitlines() if line.startswith("|")]
+    for name in main.list_commands(click.Context(main)):
+        assert any(f"`kopf-finalizers {name}`" in row for row in rows), name
 
 
 # The reference
