@@ -19,7 +19,7 @@ they have not ended; and it is too late where Kopf's own finalizer is not there,
 """
 
 import weakref
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal, TypeAlias, cast
 
@@ -74,6 +74,8 @@ class Cycle:
         self.keeps_progress = False
         # Cleanups of which Kopf has told nothing yet, by their finalizers on this object.
         self.elsewhere: Mapping[str, Use] = {}
+        # What has gone by itself from an object being deleted, though it may be seen still.
+        self.taken: Collection[str] = ()
         # What stays until its cleanups have ended: its names, and which are to be called.
         self._waiting = dict[tuple[str, ...], set[str]]()
 
@@ -171,7 +173,11 @@ def decide(wanted: Wanted, seen: Seen, cycle: Cycle, patch: kopf.Patch, own: str
     there = finalizer.found(seen.finalizers)
     if seen.is_being_deleted:
         # A removal that is left over is for good: the cleanup has ended, or a handler asked for it.
-        there = tuple(name for name in there if RemoveFinalizer(name) not in patch.fns)
+        there = tuple(
+            name
+            for name in there
+            if RemoveFinalizer(name) not in patch.fns and name not in cycle.taken
+        )
         if not there:
             return  # nothing is added any more, so nobody need be asked
     elif there and wanted.is_by_all and not finalizer.former:

@@ -29,6 +29,7 @@ from .._resources import HandledResources, Selector, ask_of_events
 from .._settings import Unchanged, logger
 from ..instrumentation._hooks import listen
 from .cycle import Cycle, decide, give_up
+from .effects import leave_out
 from .ended import Remembering
 from .filters import Seen
 from .leftovers import look_through
@@ -272,14 +273,18 @@ class DedicatedFinalizers:
             for one in wanted:
                 if written.is_taken_off(one.finalizer, seen.finalizers):
                     written.ended.update(give_up(one, seen, patch, kwargs["logger"]))
+            cycle.taken = written.taken
         own = unhidden(persistence.finalizer)
         for one in wanted:
             decide(one, seen, cycle, patch, own)
         if written is not None and leftover:
             several = self._streams.are_several(patch)  # another one may need it still
-            if written.lost >= LOST and not patch.keys() and not several:
+            # Who has lost so often once will do so again.
+            enough = 1 if written.taken else LOST
+            if written.lost >= enough and not patch.keys() and not several:
                 self._written.overtake(written)
-            if not has_effect(patch, body):
+            leave_out(patch, written.taken, own)
+            if not has_effect(patch, body) and not written.is_overtaking:
                 wake_up(settings, body, patch)
         return False
 

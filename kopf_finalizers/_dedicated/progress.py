@@ -29,6 +29,7 @@ from .._kopf import answered
 from .._recognised import unhidden
 from .._whole_list import hold_whole_list_back
 from .cycle import Cycle, is_finished
+from .effects import leave_out
 from .ended import pure, remembered
 from .leftovers import guard_kopfs_own
 from .streams import Streams
@@ -134,18 +135,18 @@ class ObservedProgress(WatchedProgress):
 
     def touch(self, *, body: kopf.Body, patch: kopf.Patch, value: str | None) -> None:
         """Kopf removes its last touch right before it sends a patch: so it is what is sent."""
-        cycle = self._current()
+        cycle, own = self._current(), unhidden(self.settings.persistence.finalizer)
         if value is None:
             hold_whole_list_back(patch, body)
+            self._streams.hold(patch, body)
             if cycle is not None:
                 cycle.hold_declared_back(patch)
-        self.observed.touch(body=body, patch=patch, value=value)
+                leave_out(patch, cycle.taken, own)
+        if value is not None or patch:
+            self.observed.touch(body=body, patch=patch, value=value)
         if value is None:
             self._deletions.sending(body, patch)
-        if value is None:
-            self._streams.hold(patch, body)
         if value is None and cycle is not None and cycle.patch is patch:
-            own = unhidden(self.settings.persistence.finalizer)
             cycle.hold_own(patch, body, own)
             guard_kopfs_own(patch, body, own)
             if cycle.releases_with(patch) and not self._streams.are_several(patch):

@@ -27,6 +27,7 @@ looks at the object again when it waits for no other one any more: that may have
 """
 
 import asyncio
+import functools
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -39,7 +40,7 @@ from .._kopf import RefusedError, find_resource, patch_object
 from .._later import small, smallest_write
 from .._recognised import unhidden
 from .cycle import Cycle
-from .effects import brings, changed, releases
+from .effects import brings, changed, releases, take_off
 
 PAUSES = (5.0, 10.0, 20.0, 40.0, 55.0)
 """Seconds without an event until an object is looked at again; the last one from then on."""
@@ -98,6 +99,9 @@ class Written:
     addition: str | None = None
     """The finalizer that was to come with the last patch, where no filter is asked."""
 
+    taken: set[str] = field(default_factory=set)
+    """Those that have been sent by themselves, and are not there whatever events of before say."""
+
     rests_until: float = 0.0
     """When it may be sent by itself what has lost its races."""
 
@@ -148,6 +152,11 @@ class Written:
     def is_awaited(self) -> bool:
         """Whether an event is to follow what was sent, and nothing was done about it yet."""
         return self.timer is not None and not self.tries and self.waits_for_others is None
+
+    @property
+    def is_overtaking(self) -> bool:
+        """Whether a write of the library's own is on its way."""
+        return self.task is not None and not self.task.done()
 
     def rest(self) -> None:
         """Nothing is to be done later."""
@@ -320,23 +329,27 @@ class WrittenObjects:
         """Send a release by itself that has lost its races.
 
         Kopf's has a test of the whole object, and loses to everybody who writes it. This one is
-        sent with tests of the object and the list. After a refusal it rests.
+        sent with tests of the object and the list, as they are now: beside a busy writer Kopf is
+        late with its events. Until it has come through, nobody else sends it. After a refusal it
+        rests.
         """
         loop = asyncio.get_running_loop()
-        is_busy = known.task is not None and not known.task.done()
-        if known.releases and not is_busy and loop.time() >= known.rests_until:
-            known.task = loop.create_task(self._overtake(known))
+        if known.releases and not known.is_overtaking and loop.time() >= known.rests_until:
+            known.taken.update(known.releases)
+            self.look_later(known)
+            known.task = loop.create_task(self._overtake(known, known.releases))
 
-    async def _overtake(self, known: Written) -> None:
+    async def _overtake(self, known: Written, names: tuple[str, ...]) -> None:
         loop = asyncio.get_running_loop()
         try:
-            operations = changed(known.body, remove=known.releases)
-            resource = await self._resource_of(known)
-            await known.patch(resource, operations, "application/json-patch+json")
+            send = functools.partial(known.patch, await self._resource_of(known))
+            await take_off(names, known.body, send)
         except RefusedError as refusal:
+            known.taken.difference_update(names)
             known.tries += 1
             known.rests_until = loop.time() + PAUSES[min(known.tries, len(PAUSES)) - 1]
             self._refused(known, refusal)
+            self._look_on(known)
 
     async def _look_again(self, known: Written) -> None:
         known.tries += 1
@@ -347,6 +360,9 @@ class WrittenObjects:
             await self._wake_up(known)
         except RefusedError as refusal:
             self._refused(known, refusal)
+        self._look_on(known)
+
+    def _look_on(self, known: Written) -> None:
         if self._of(known.body, known.stream) is known and known.timer is None:
             self.look_later(known)
 

@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import functools
+import itertools
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, cast
@@ -19,7 +20,7 @@ from kopf_finalizers._moves import Moves
 
 from ..support.dedicated import BACKUPS, OWN, PREFIX, alive, deleting
 from ..support.kopf_cycles import RESOURCE
-from ..support.servers import JSON_PATCH, Body
+from ..support.servers import JSON_PATCH, MERGE_PATCH, Body
 
 LOGGER = logging.getLogger("cycle")
 
@@ -29,6 +30,7 @@ class Server:
 
     def __init__(self, *answers: int) -> None:
         self.answers = list(answers)
+        self.finalizers = list[str]()
         self.asked = list[tuple[Any, str, str | None]]()
 
     async def __call__(
@@ -45,7 +47,8 @@ class Server:
         status = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if status != 200:
             raise RefusedError(status, "not now")
-        return {"metadata": {**metadata, "resourceVersion": "9"}}
+        now = {"finalizers": self.finalizers} if self.finalizers else {}
+        return {"metadata": {**metadata, "resourceVersion": "9", **now}}
 
 
 @pytest.fixture
@@ -357,8 +360,11 @@ def test_what_is_refused_again_and_again_is_sent_by_itself(
 def test_a_release_that_has_lost_its_races_overtakes(
     played: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is sent with tests of the object and its list: whoever writes a status is no matter."""
-    server = Server(200, 422, 200)
+    """It is sent with tests of the object and its list: whoever writes a status is no matter.
+
+    What was seen last may be old by now, so that is asked for first; and the list may change.
+    """
+    server = Server(200, 422, 200, 200, 200, 403, 200)
 
     async def scene(objects: WrittenObjects) -> None:
         monkeypatch.setattr(sent, "PAUSES", (60.0,))
@@ -369,18 +375,45 @@ def test_a_release_that_has_lost_its_races_overtakes(
         send(objects, BODY, *REMOVES)
         objects.overtake(known)
         objects.overtake(known)  # it is on its way already
+        assert known.taken == {BACKUPS}
+        see(objects, BODY)  # an event of before
         await known.task
+        assert known.taken == {BACKUPS}
         objects.overtake(known)  # refused
         await known.task
+        assert known.taken == set()
+        assert known.timer is not None
         objects.overtake(known)  # and so it rests
         await known.task
 
     played(server, scene)
-    assert [content_type for _, content_type, _ in server.asked] == [JSON_PATCH] * 2
-    (test_uid, test_list, operation) = server.asked[0][0]
+    pairs = [(MERGE_PATCH, JSON_PATCH)] * 3
+    assert [content_type for _, content_type, _ in server.asked] == [*itertools.chain(*pairs)]
+    assert server.asked[0][0] == {"metadata": {"uid": "1-2"}}
+    (test_uid, test_list, operation) = server.asked[1][0]
     assert test_uid["value"] == "1-2"
     assert test_list["value"] == [BACKUPS, OWN]
     assert operation["value"] == [OWN]
+
+
+@pytest.mark.parametrize(("finalizers", "asked"), [([OWN], 1), ([BACKUPS, OWN], 6)])
+def test_a_release_that_overtakes_is_not_sent_for_ever(
+    played: Callable[..., None], caplog: pytest.LogCaptureFixture, finalizers: list[str], asked: int
+) -> None:
+    """What is not there any more is not sent, and what is refused again and again is told of."""
+    server = Server(*[200, 422] * 3)
+    server.finalizers = finalizers
+
+    async def scene(objects: WrittenObjects) -> None:
+        known = see(objects, BODY, leftover=True)
+        send(objects, BODY, *REMOVES)
+        objects.overtake(known)
+        await known.task
+        known.rest()
+
+    played(server, scene)
+    assert len(server.asked) == asked
+    assert ("[refused]" in caplog.text) is (asked == 6)
 
 
 def test_a_removal_that_asks_again_does_not_overtake() -> None:
