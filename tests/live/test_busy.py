@@ -33,21 +33,24 @@ def test_releases_beside_a_busy_writer(
     path = resource.path_to("one")
 
     def write_before(asked: Asked) -> None:
-        """A version is old before the patch arrives that tests it, and Kopf hears of it ten times."""
+        """A version is old before the patch arrives that tests it, and ten events tell of it."""
         if asked.content_type == JSON_PATCH and b"/metadata/resourceVersion" in asked.body:
             lost.append(asked)
             for number in range(10):
                 writer.merge_patch(f"{path}/status", {"status": {"lost": len(lost), "n": number}})
 
-    with closing(client_of(server)) as writer, Proxy(server) as proxy:
-        with running(operator.registry, proxy, resource):
-            create(api, resource)
-            names = sorted([MAIN, *(f"{MAIN}.{purpose}" for purpose in PURPOSES)])
-            wait_until(lambda: has_now(api, resource, names))
-            proxy.rules.append(write_before)
-            with caplog.at_level(logging.WARNING):
-                delete(api, resource)
-                seen.wait_for("DELETED", "one")
+    with (
+        closing(client_of(server)) as writer,
+        Proxy(server) as proxy,
+        running(operator.registry, proxy, resource),
+    ):
+        create(api, resource)
+        names = sorted([MAIN, *(f"{MAIN}.{purpose}" for purpose in PURPOSES)])
+        wait_until(lambda: has_now(api, resource, names))
+        proxy.rules.append(write_before)
+        with caplog.at_level(logging.WARNING):
+            delete(api, resource)
+            seen.wait_for("DELETED", "one")
     assert [operator.called(purpose) for purpose in PURPOSES] == [1, 1, 1]
     assert "[refused]" not in caplog.text
     assert len(lost) <= 10
