@@ -7,13 +7,21 @@ retries go on where they were, and nothing is left behind.
 """
 
 import itertools
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import hypothesis.strategies as st
 import kopf
+import pytest
 from hypothesis import settings
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from kopf_finalizers import Finalizers, OperatorIdentity
 
@@ -23,9 +31,92 @@ IDENTITY = OperatorIdentity(domain="mycompany.com", operator="db-operator")
 PREFIX = "db-operator.mycompany.com"
 FOREIGN = "other.org/f"
 STAGES: list[Any] = ["plain", "recognise", "switch", "done"]
-NAMES = {
-    "kopf.zalando.org": "kopf.zalando.org/KopfFinalizerMarker",
-    "twingate.com": "twingate.com/finalizer",
+KOPFS = "kopf.zalando.org/KopfFinalizerMarker"
+ACME = "acme.example.com"
+OLD = f"{ACME}/finalizer"
+
+
+@dataclass
+class Kind:
+    """What an operator had before: its names, and what its first two releases say of them.
+
+    Attributes:
+        finalizer: Its finalizer.
+        said: What its first two releases say.
+        state: Where its last states are: the prefix of annotations, or a field of the status.
+        places: All places of its records.
+        progress: Its progress storage.
+        diffbase: Its diff-base storage.
+    """
+
+    finalizer: str
+    said: dict[str, Any]
+    state: str
+    places: set[str]
+    progress: kopf.ProgressStorage
+    diffbase: kopf.DiffBaseStorage
+
+    @property
+    def former(self) -> list[str]:
+        """The names that are left."""
+        return [] if self.finalizer == IDENTITY.finalizer else [self.finalizer]
+
+
+def in_one_place(finalizer: str, prefix: str) -> Kind:
+    return Kind(
+        finalizer,
+        {"former_storage_prefix": prefix},
+        prefix,
+        {prefix},
+        kopf.SmartProgressStorage(prefix=prefix),
+        kopf.AnnotationsDiffBaseStorage(prefix=prefix),
+    )
+
+
+KINDS = {
+    "its finalizer is kept": in_one_place(IDENTITY.finalizer, "kopf.zalando.org"),
+    "default names": in_one_place(KOPFS, "kopf.zalando.org"),
+    "own names": in_one_place("twingate.com/finalizer", "twingate.com"),
+    "two places": Kind(
+        OLD,
+        {"former_progress_storage": ACME},
+        "kopf.zalando.org",
+        {"kopf.zalando.org", ACME},
+        kopf.AnnotationsProgressStorage(prefix=ACME),
+        kopf.AnnotationsDiffBaseStorage(),
+    ),
+    "a key of its own": Kind(
+        OLD,
+        {
+            "former_storage_prefix": ACME,
+            "former_diffbase_storage": kopf.AnnotationsDiffBaseStorage(prefix=ACME, key="last"),
+        },
+        ACME,
+        {ACME},
+        kopf.AnnotationsProgressStorage(prefix=ACME),
+        kopf.AnnotationsDiffBaseStorage(prefix=ACME, key="last"),
+    ),
+    "old progress in the status": Kind(  # as Kopf's default storage wrote it up to Kopf 1.43
+        KOPFS,
+        {},
+        "kopf.zalando.org",
+        {"kopf.zalando.org", "status.kopf"},
+        kopf.MultiProgressStorage(
+            [kopf.AnnotationsProgressStorage(), kopf.StatusProgressStorage(name="kopf")]
+        ),
+        kopf.AnnotationsDiffBaseStorage(),
+    ),
+    "in the status": Kind(
+        OLD,
+        {
+            "former_progress_storage": kopf.StatusProgressStorage(name="acme"),
+            "former_diffbase_storage": kopf.StatusDiffBaseStorage(name="acme"),
+        },
+        "status.acme",
+        {"status.acme"},
+        kopf.StatusProgressStorage(name="acme"),
+        kopf.StatusDiffBaseStorage(name="acme"),
+    ),
 }
 HANDLERS = ["one", "two"]
 FATES = ["sent", "sent", "sent", "killed in between", "lost a race"]
@@ -34,21 +125,19 @@ FATES = ["sent", "sent", "sent", "killed in between", "lost a race"]
 class Release:
     """One process of the operator: what it does to an object in a cycle."""
 
-    def __init__(self, stage: str, prefix: str, note: Any) -> None:
+    def __init__(self, stage: str, had: Kind, note: Any) -> None:
         self.registry, self.settings = kopf.OperatorRegistry(), kopf.OperatorSettings()
         self.leftover: kopf.Patch | None = None
         self.listed = True
         self.has_seen_the_object = False
         persistence = self.settings.persistence
         if stage == "plain":
-            persistence.finalizer = NAMES[prefix]
-            persistence.progress_storage = kopf.SmartProgressStorage(prefix=prefix)
-            persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(prefix=prefix)
+            persistence.finalizer = had.finalizer
+            persistence.progress_storage = had.progress
+            persistence.diffbase_storage = had.diffbase
         more: dict[str, Any] = {}
         if stage in ("recognise", "switch"):
-            more = {
-                "former": [NAMES[prefix]], "rollout": stage, "former_storage_prefix": prefix,
-            }  # fmt: skip
+            more = {"former": had.former, "rollout": stage, **had.said}
         for kind, name in itertools.product(["create", "update", "delete"], HANDLERS):
             decorator = getattr(kopf.on, kind)
             decorator("things", id=f"{kind}_{name}", registry=self.registry)(note(kind, name))
@@ -59,13 +148,15 @@ class Release:
 class Life(RuleBasedStateMachine):
     """The object, its operator of the moment, and what is to be expected of it."""
 
+    had: Kind
+
     @initialize(
         stage=st.sampled_from([0, 0, 1, 2]),
-        prefix=st.sampled_from(sorted(NAMES)),
         is_new=st.booleans(),
+        is_born_with_it=st.booleans(),
     )
-    def begin(self, stage: int, prefix: str, *, is_new: bool) -> None:
-        self.stage, self.prefix = stage, prefix
+    def begin(self, stage: int, *, is_new: bool, is_born_with_it: bool) -> None:
+        self.stage = stage
         self.versions = itertools.count(1)
         self.failed: dict[tuple[str, str], int] = {}
         self.succeeded: set[tuple[str, str]] = set()
@@ -83,7 +174,8 @@ class Life(RuleBasedStateMachine):
                 "name": "one",
                 "uid": "1-2",
                 "resourceVersion": "0",
-                "finalizers": [FOREIGN],
+                # The operator's own code, or a chart, may write the former name.
+                "finalizers": [FOREIGN, *([self.had.finalizer] if is_born_with_it else [])],
                 "creationTimestamp": datetime.now(UTC).isoformat(),
             },
             "spec": {"failures": 0},
@@ -93,7 +185,7 @@ class Life(RuleBasedStateMachine):
             self.body["metadata"]["creationTimestamp"] = datetime.now(UTC).isoformat()
 
     def start(self) -> None:
-        self.release = Release(STAGES[self.stage], self.prefix, self.handler)
+        self.release = Release(STAGES[self.stage], self.had, self.handler)
         # As in plain Kopf: a new process does not know that the cleanups are done where nothing
         # but the finalizer is left.
         if self.going and self.is_guarded and self.succeeded == {("delete", n) for n in HANDLERS}:
@@ -163,7 +255,8 @@ class Life(RuleBasedStateMachine):
     def carried(self) -> set[str]:
         annotations = self.body["metadata"].get("annotations", {})
         prefixes = {key.partition("/")[0] for key in annotations if not key.endswith("/team")}
-        return {*finalizers_of(self.body), *prefixes}
+        fields = {f"status.{name}" for name, one in self.body.get("status", {}).items() if one}
+        return {*finalizers_of(self.body), *prefixes, *fields}
 
     @precondition(lambda self: not self.gone)
     @rule(fate=st.sampled_from(FATES))
@@ -178,7 +271,7 @@ class Life(RuleBasedStateMachine):
                 break
         else:
             raise AssertionError("it does not come to rest")
-        name, former = IDENTITY.finalizer, NAMES[self.prefix]
+        name, former = IDENTITY.finalizer, self.had.finalizer
         if self.going:
             assert finalizers_of(self.body) == [FOREIGN], "it hangs"
             assert {kind for kind, _ in self.succeeded} >= {"delete"}
@@ -202,11 +295,11 @@ class Life(RuleBasedStateMachine):
         if self.created or self.succeeded or self.failed:
             self.dirty = True
 
-    @precondition(lambda self: not self.gone and not self.going)
+    @precondition(lambda self: not self.gone and not self.going and "status" not in self.had.state)
     @rule()
     def annotate(self) -> None:
         """Users keep annotations of their own under the domain that was the operator's prefix."""
-        key, value = f"{self.prefix}/team", str(next(self.versions))
+        key, value = f"{self.had.state}/team", str(next(self.versions))
         annotations = {**self.body["metadata"].get("annotations", {}), key: value}
         self.body = {**self.body, "metadata": {**self.body["metadata"], "annotations": annotations}}
         self.unseen = True
@@ -245,18 +338,28 @@ class Life(RuleBasedStateMachine):
     def may_go_on(self) -> bool:
         """The last step waits until nothing of the former names is left."""
         if STAGES[self.stage] == "switch":
-            return not (self.carried & {NAMES[self.prefix], self.prefix})
+            return not (self.carried & {*self.had.former, *self.had.places})
         return bool(STAGES[self.stage] != "done")
 
     @property
     def may_go_back(self) -> bool:
         """The last step back waits until nothing that the release before does not know is left."""
         if STAGES[self.stage] == "recognise":
-            known = PREFIX not in self.carried or self.prefix in self.carried
+            known = PREFIX not in self.carried or self.had.state in self.carried
             restored = self.release.has_seen_the_object or PREFIX not in self.carried
-            return known and restored and IDENTITY.finalizer not in self.carried
+            is_known = not self.had.former or IDENTITY.finalizer not in self.carried
+            return known and restored and is_known
         return bool(STAGES[self.stage] != "plain")
 
 
-TestLife = Life.TestCase
-TestLife.settings = settings(max_examples=150, stateful_step_count=25, deadline=None)
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_whatever_happens_nothing_is_called_twice_and_nothing_is_left_behind(kind: str) -> None:
+    """Through all releases and rollbacks, wherever the operator had its records."""
+
+    class LifeOfThatKind(Life):
+        had = KINDS[kind]
+
+    run_state_machine_as_test(
+        LifeOfThatKind,
+        settings=settings(max_examples=40, stateful_step_count=25, deadline=None),
+    )
