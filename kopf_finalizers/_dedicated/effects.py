@@ -11,13 +11,13 @@ from .._kopf import RefusedError, is_kopfs_addition, is_kopfs_release
 from .leftovers import RemoveKopfs
 
 
-def brings(fn: kopf.PatchFn, body: kopf.Body) -> bool:
+def brings(fn: kopf.PatchFn, body: Mapping[str, Any]) -> bool:
     """Whether an object that is alive is looked at again until that has come through."""
     return fn.has_effect(body) if isinstance(fn, Change) else is_kopfs_addition(fn)
 
 
 def releases(
-    patch: kopf.Patch, body: kopf.Body, own: str, *, for_good: bool = False
+    patch: kopf.Patch, body: Mapping[str, Any], own: str, *, for_good: bool = False
 ) -> Iterable[str]:
     """The finalizers that go from an object being deleted with this patch."""
     present = finalizers_of(body) if is_being_deleted(body) else []

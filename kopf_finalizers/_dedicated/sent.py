@@ -192,9 +192,9 @@ class WrittenObjects:
         leftover: bool,
     ) -> Written | None:
         """A cycle begins: Kopf has heard of the object. None where there is nothing to remember."""
-        body = kwargs["body"]
-        known = self._of(body, kwargs["resource"]) if self.known else None
-        is_remembered = leftover or is_being_deleted(body)
+        body, bare = kwargs["body"], _bare(kwargs["body"])
+        known = self._of(bare, kwargs["resource"]) if self.known else None
+        is_remembered = leftover or is_being_deleted(bare)
         if known is None and not is_remembered:
             return None  # most cycles end here
         if known is not None:
@@ -209,9 +209,9 @@ class WrittenObjects:
             known.rest()
         known.waits_for_others = None
         known.body = small(body)
-        if is_being_deleted(body):
+        if is_being_deleted(bare):
             known.is_deleted = True
-            known.found.update(finalizers_of(body))
+            known.found.update(finalizers_of(bare))
         known.lost = known.lost + 1 if leftover else 0
         known.has_lost |= leftover
         known.conflicts = 0
@@ -252,9 +252,10 @@ class WrittenObjects:
         others: Callable[[], bool] | None = None,
     ) -> None:
         """A patch is about to be sent: look at the object again if nothing is heard of it."""
-        known = self._of(body, cycle.resource)
+        bare = _bare(body)
+        known = self._of(bare, cycle.resource)
         if known is None:
-            if not any(brings(fn, body) for fn in patch.fns):
+            if not any(brings(fn, bare) for fn in patch.fns):
                 return
             known = self.begin(settings, progress, cycle.resource, body, cycle.logger)
         if not patch:  # all of it was taken out for the sake of others
@@ -263,8 +264,8 @@ class WrittenObjects:
             return
         known.waits_for_others = None
         own = unhidden(settings.persistence.finalizer)
-        known.waiting = tuple(releases(patch, body, own))
-        known.releases = tuple(releases(patch, body, own, for_good=True))
+        known.waiting = tuple(releases(patch, bare, own))
+        known.releases = tuple(releases(patch, bare, own, for_good=True))
         known.sent_off.update(known.waiting)
         self.look_later(known)
 
@@ -420,6 +421,11 @@ class WrittenObjects:
         streams.pop(known.stream, None)
         if not streams:
             self.known.pop(uid_of(known.body), None)
+
+
+def _bare(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The metadata alone, to be read often: Kopf's view of a body looks each value up anew."""
+    return {"metadata": metadata_of(body)}
 
 
 def uid_of(body: Mapping[str, Any]) -> str:
