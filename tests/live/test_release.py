@@ -347,6 +347,24 @@ def test_a_cluster_that_breaks_off_leaves_it_undone(tmp_path: Path) -> None:
     assert "not done: PATCH " in result.stdout
 
 
+def test_the_list_is_never_sent_as_a_whole(tmp_path: Path) -> None:
+    """One entry is taken out where it stands, of the object that was shown."""
+    metadata = {
+        "name": "a", "namespace": "shop", "uid": "1", "resourceVersion": "1",
+        "deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": [THEIRS, OURS, "a.org/a"],
+    }  # fmt: skip
+    path = "/apis/example.com/v1/namespaces/shop/things/a"
+    answers = {**DISCOVERY, path: {"metadata": metadata}}
+    with scripted(**answers) as server:
+        run("release", OURS, "things/a", "--yes", on=server.kubeconfig(tmp_path))
+    written = [one for one in server.asked if one.method != "GET"]
+    assert {one.headers["content-type"] for one in written} == {"application/json-patch+json"}
+    operations = [operation for one in written for operation in one.body]
+    assert {"op": "test", "path": "/metadata/uid", "value": "1"} in operations
+    changes = [one for one in operations if one["op"] != "test"]
+    assert {(one["op"], one["path"]) for one in changes} == {("remove", "/metadata/finalizers/1")}
+
+
 # What stays undone
 
 
