@@ -77,7 +77,8 @@ class Reading:
         if name in self.unknown:
             return "not told"
         if name == "finalizer":
-            return ", ".join(self.today.finalizers) or "none"
+            names = ", ".join(self.today.finalizers) or "none"
+            return names if self.today.guards else f"{names}; no handler needs one"
         storage: AnyStorage = getattr(self.today, _FIELDS[name])
         return storage.code if isinstance(storage, OwnStorage) else ", ".join(storage.places)
 

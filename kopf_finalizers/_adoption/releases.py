@@ -68,11 +68,7 @@ class Release:
     @property
     def code(self) -> str:
         """A module that says it, or what stands at the head of the operator's file."""
-        parts = [f"{name}={written(one)}" for name, one in self.arguments.items()]
-        start, end = "finalizers = kopf_finalizers.configure(", ")"
-        line = f"{start}{', '.join(parts)}{end}"
-        if len(line) > _WIDTH:
-            line = "\n".join([start, *(f"    {one}," for one in parts), end])
+        line = _call("finalizers = kopf_finalizers.configure", self.arguments)
         imports = (
             ["import kopf"] if " kopf." in line or "=kopf." in line or "[kopf." in line else []
         )
@@ -88,6 +84,22 @@ class Release:
             **{name: made(one) for name, one in self.arguments.items()},
             registry=kopf.OperatorRegistry(),
         )
+
+
+def _call(name: str, arguments: Mapping[str, Any], *, before: str = "", indent: str = "") -> str:
+    """A call, in as many lines as it needs."""
+    line = f"{name}({', '.join(f'{key}={written(one)}' for key, one in arguments.items())})"
+    if len(indent + before + line) < _WIDTH:
+        return before + line
+    deeper = f"{indent}    "
+    parts = list[str]()
+    for key, one in arguments.items():
+        if isinstance(one, Storage):
+            kind = f"kopf.{one.kind.__name__}"
+            parts.append(_call(kind, one.options, before=f"{key}=", indent=deeper))
+        else:
+            parts.append(f"{key}={written(one)}")
+    return "\n".join([f"{before}{name}(", *(f"{deeper}{one}," for one in parts), f"{indent})"])
 
 
 def releases(

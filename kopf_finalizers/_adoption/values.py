@@ -186,7 +186,11 @@ def _storage_of(node: ast.Call, scope: Scope) -> Storage | OwnStorage:
     if len(named) < len(node.keywords):
         raise UnknownError  # **options
     try:
-        options = inspect.signature(kind).bind(*positional, **named).arguments
+        signature = inspect.signature(kind)
+        given = signature.bind(*positional, **named).arguments
+        # Many write what Kopf has by default, as its documentation shows it.
+        defaults = {name: one.default for name, one in signature.parameters.items()}
+        options = {name: one for name, one in given.items() if one != defaults[name]}
         storage = Storage(kind, options)
         if any(isinstance(one, OwnStorage) for one in options.get("storages", ())):
             return OwnStorage(ast.unparse(node))

@@ -210,7 +210,8 @@ class _Answer:
     @property
     def _has_default_names(self) -> bool:
         today = self._reading.today
-        return KOPF_FINALIZER in today.finalizers or KOPF_PREFIX in today.prefixes
+        is_written = today.guards and KOPF_FINALIZER in today.finalizers
+        return is_written or (today.keeps_records and KOPF_PREFIX in today.prefixes)
 
     def spans(self) -> list[tuple[Source, Span]]:
         return [(one, span) for one in self._reading.sources for span in one.spans(self._names)]

@@ -1,5 +1,6 @@
 """The page of `kopf-finalizers adopt`: its operator has run, and the command prints what it has."""
 
+import contextlib
 from pathlib import Path
 
 import pytest
@@ -36,8 +37,7 @@ def test_the_page_shows_what_the_command_prints(
 def _handle(cluster: ApiServer) -> None:
     """Have the operator of the page handle two objects."""
     registry, _ = operator_in(("report_operator.py",), (), verbose=True)
-    api = client_of(cluster)
-    with running(registry, cluster, REPORTS):
+    with contextlib.closing(client_of(cluster)) as api, running(registry, cluster, REPORTS):
         for name in NAMES:
             api.create(REPORTS.path, REPORTS.body(name)).raise_for_status()
         wait_until(lambda: all(_is_handled(api.get(REPORTS.path_to(one)).json()) for one in NAMES))

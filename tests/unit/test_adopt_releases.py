@@ -87,6 +87,26 @@ def test_ignored_fields_go_on_being_ignored() -> None:
     assert found[-1].code.startswith("import kopf\nimport kopf_finalizers\n\nfinalizers = ")
 
 
+def test_what_is_printed_is_as_wide_as_it_may_be() -> None:
+    """A storage with options of its own takes the lines that it needs."""
+    last = diffbase(prefix="operator.cloud.example.com", key="last", v1=False)
+    one, *_ = releases(Today(OWN, A[0], last), IDENTITY)
+    assert one.code.splitlines()[3:] == [
+        "finalizers = kopf_finalizers.configure(",
+        '    domain="mycompany.com",',
+        '    operator="reports",',
+        '    former=["a.io/f"],',
+        '    former_progress_storage="a.io",',
+        "    former_diffbase_storage=kopf.AnnotationsDiffBaseStorage(",
+        '        prefix="operator.cloud.example.com",',
+        '        key="last",',
+        "        v1=False,",
+        "    ),",
+        '    rollout="recognise",',
+        ")",
+    ]
+
+
 def test_an_operator_that_needs_no_finalizer_has_none() -> None:
     """What its objects carry of its own goes; Kopf's default name may be anybody's."""
     today = Today(guards=False)

@@ -171,7 +171,7 @@ def test_an_operator_without_a_finalizer_has_none(tmp_path: Path, value: str) ->
     head = "NOTHING = None\n"
     reading = reading_of(tmp_path, head + startup(f"settings.persistence.finalizer = {value}"))
     assert reading.today.finalizers == ()
-    assert reading.value("finalizer") == "none"
+    assert reading.value("finalizer") == "none; no handler needs one"
 
 
 def test_who_is_given_the_settings_may_change_them(tmp_path: Path) -> None:
@@ -210,6 +210,11 @@ def test_who_is_given_the_settings_may_change_them(tmp_path: Path) -> None:
             "diffbase_storage",
             "kopf.AnnotationsDiffBaseStorage(prefix='a.io', ignored_fields=('spec.x',))",
             'kopf.AnnotationsDiffBaseStorage(prefix="a.io", ignored_fields=["spec.x"])',
+        ),
+        (
+            "diffbase_storage",
+            "kopf.AnnotationsDiffBaseStorage(prefix='a.io', key='last-handled-configuration')",
+            'kopf.AnnotationsDiffBaseStorage(prefix="a.io")',
         ),
         ("diffbase_storage", "STORAGE", 'kopf.AnnotationsDiffBaseStorage(key="last")'),
     ],

@@ -207,6 +207,8 @@ def test_handlers_of_others_are_named_unless_it_is_said_that_there_are_some(case
     case.carries(KOPFS)
     (hint,) = case.told(*IDENTITY)["hints"]
     assert hint.startswith("Kopf's default names tell nothing about whose they are.")
+    case.has("import kopf\n@kopf.on.event('example.com', 'v1', 'things')\ndef seen(**_): ...\n")
+    assert case.told(*IDENTITY)["hints"] == []
 
 
 def test_objects_that_carry_something_else_contradict_its_files(case: Case) -> None:
