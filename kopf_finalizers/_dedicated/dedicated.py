@@ -247,7 +247,10 @@ class DedicatedFinalizers:
         )
         self._cycle.set(cycle)
         body: kopf.Body = kwargs["body"]
-        wanted = self._uses.of(registry, *self._streams.resources_of(body, kwargs["resource"]))
+        resource, *twins = self._streams.resources_of(body, kwargs["resource"])
+        own_wanted = wanted = self._uses.of(registry, resource)
+        if twins:
+            wanted = self._uses.shared(registry, resource, twins, self._streams.said, body)
         cycle.wanted = wanted
         if self._deletions.concern(kwargs["type"], body):
             self._look(kwargs, wanted, registry, progress, settings)
@@ -262,6 +265,9 @@ class DedicatedFinalizers:
             look_through(patch, body, wanted, kwargs["logger"])
         self._pending.take_up(patch, body)
         seen = Seen(kwargs, progress=progress, diffbase=persistence.diffbase_storage)
+        if self._streams.are_possible:
+            uses = [use for one in own_wanted for use in one.uses]
+            self._streams.say(body, resource, {use: use.filters.hold(seen) for use in uses})
         if written is not None and seen.is_being_deleted:
             elsewhere = self._uses.elsewhere(registry, kwargs["resource"], wanted)
             cycle.elsewhere = {
@@ -307,7 +313,8 @@ class DedicatedFinalizers:
                 progress=progress,
                 settings=settings,
                 cleanups=[
-                    (name, tuple(use for use in one.uses if use.is_cleanup))
+                    # The same handler may have to do with several streams.
+                    (name, tuple(dict.fromkeys(use for use in one.uses if use.is_cleanup)))
                     for one in wanted
                     for name in one.finalizer.names
                 ],

@@ -30,7 +30,7 @@ decorators give them are similar; that those of two groups do have is known by u
 """
 
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
@@ -66,6 +66,9 @@ class _Stream:
     """The version of the object that was seen last."""
 
     has_seen_deletion: bool = False
+    answers: Mapping[Hashable, Answer] = field(default_factory=dict)
+    """Whether the filters of its handlers hold, as it has seen the object last."""
+
     expected: "dict[kopf.Resource, _Stream]" = field(default_factory=dict)
     """Other streams that there are, as long as the object was not seen in them."""
 
@@ -73,8 +76,11 @@ class _Stream:
         """Whether it may need the finalizer of an object that another stream sees like this."""
         if not self.can_need or self.has_finished:
             return False
-        is_late = not self.has_seen_deletion if deleted else self.version != version
-        return self.needs is not False or is_late
+        return self.needs is not False or self.is_late(version, deleted=deleted)
+
+    def is_late(self, version: str, *, deleted: bool) -> bool:
+        """Whether it has not seen what another stream sees."""
+        return not self.has_seen_deletion if deleted else self.version != version
 
 
 @dataclass(frozen=True)
@@ -239,6 +245,23 @@ class Streams:
             return (resource,)
         known = self._objects.get(_uid(body), {})
         return (resource, *(one for one in known if one != resource))
+
+    def say(
+        self, body: kopf.Body, resource: kopf.Resource, answers: Mapping[Hashable, Answer]
+    ) -> None:
+        """Note whether the filters of a stream's handlers hold for an object, for the others."""
+        self._stream(body, resource).answers = answers
+
+    def said(self, where: kopf.Resource, handler: Hashable, seen: Seen) -> Answer:
+        """Whether those of a handler hold in another stream; None if that has not seen as much.
+
+        They may ask for what another version of the object does not have.
+        """
+        stream = self._objects.get(_uid(seen.body), {}).get(where)
+        version, deleted = _version(seen.body), seen.is_being_deleted
+        if stream is None or stream.is_late(version, deleted=deleted):
+            return None
+        return stream.answers.get(handler)
 
     def begin(self) -> None:
         """Kopf begins a cycle: nothing is hidden that it does not ask about."""

@@ -2,18 +2,19 @@
 
 import functools
 import math
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias, cast
 
 import kopf
 
+from .._bodies import finalizers_of, is_being_deleted
 from .._changes import Finalizer
 from .._errors import ConfigurationError
 from .._handler_ids import are_one, is_loaded_again
 from .._kopf import selects
 from .._resources import Selector
-from .filters import Filters, Seen
+from .filters import Answer, Filters, Seen
 
 OnTimeout: TypeAlias = Literal["release", "keep"]
 """What becomes of a finalizer whose cleanup is overdue."""
@@ -144,6 +145,21 @@ class Wanted:
         return self.is_by_all or any(use.filters.hold(seen) is not False for use in self.uses)
 
 
+class _Said(Filters):
+    """What the stream of another resource has said of a handler's filters."""
+
+    def __init__(self, said: Callable[[Seen], Answer], filters: Filters) -> None:
+        self._said = said
+        self._filters = filters
+
+    @property
+    def hold_always(self) -> bool:
+        return self._filters.hold_always
+
+    def hold(self, seen: Seen) -> Answer:
+        return True if self.hold_always else self._said(seen)
+
+
 class Uses:
     """All that an operator's handlers have declared.
 
@@ -194,17 +210,31 @@ class Uses:
         self._known.clear()
         self._similar.clear()
 
-    def of(self, registry: kopf.OperatorRegistry, *resources: kopf.Resource) -> tuple[Wanted, ...]:
-        """The finalizers of resources that have objects in common; mostly it is one.
+    def shared(
+        self,
+        registry: kopf.OperatorRegistry,
+        resource: kopf.Resource,
+        others: Iterable[kopf.Resource],
+        said: Callable[[kopf.Resource, Use, Seen], Answer],
+        body: Mapping[str, Any],
+    ) -> tuple[Wanted, ...]:
+        """The finalizers of an object that several resources have in common.
 
-        However the decorators of its handlers write it.
+        Args:
+            registry: The operator's.
+            resource: In whose stream it is seen now: its handlers' filters are asked.
+            others: The others, of whose handlers' filters only their own streams can tell.
+            said: What those have said. They put on themselves what they want.
+            body: The object.
         """
-        if len(resources) == 1:
-            return self._of_one(registry, resources[0])
-        every = [one for resource in resources for one in self._of_one(registry, resource)]
-        uses = dict[Finalizer, dict[Use, None]]()
-        for one in every:
-            uses.setdefault(one.finalizer, {}).update(dict.fromkeys(one.uses))
+        uses = {one.finalizer: list(one.uses) for one in self.of(registry, resource)}
+        for where in others:
+            for one in self.of(registry, where):
+                is_there = bool(one.finalizer.found(finalizers_of(body)))
+                for use in one.uses if is_there or is_being_deleted(body) else ():
+                    filters = _Said(functools.partial(said, where, use), use.filters)
+                    its = uses.setdefault(one.finalizer, [])
+                    its.append(replace(use, filters=filters))
         return tuple(Wanted(finalizer, tuple(its)) for finalizer, its in uses.items())
 
     def elsewhere(
@@ -226,9 +256,8 @@ class Uses:
         known = {name for one in wanted for name in one.finalizer.names}
         return {name: use for name, use in similar.items() if name not in known}
 
-    def _of_one(
-        self, registry: kopf.OperatorRegistry, resource: kopf.Resource
-    ) -> tuple[Wanted, ...]:
+    def of(self, registry: kopf.OperatorRegistry, resource: kopf.Resource) -> tuple[Wanted, ...]:
+        """The finalizers of a resource, however the decorators of its handlers write it."""
         known = self._known.get((registry, resource))
         # Resources are equal by their names, and a new one may have other categories.
         if known is None or known.resource is not resource:

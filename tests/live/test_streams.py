@@ -367,6 +367,34 @@ def test_filters_that_let_go(
     assert turnover(seen, "one") == {MAIN: (1, 1)}
 
 
+def test_filters_that_only_their_own_stream_can_be_asked(
+    server: Server, api: Api, old: Resource, new: Resource, seen: Watched
+) -> None:
+    """A dedicated finalizer is on and off as its own stream says, which another one does not ask.
+
+    A version may have other fields, and a callback is told of which version an object is.
+    """
+    operator = Operator(new)
+
+    def is_on(resource: kopf.Resource, labels: kopf.Labels, **_: Any) -> bool:
+        return resource.version == old.version and labels.get("on") == "1"
+
+    operator.on.delete(*names_of(old), finalizer="backups", when=is_on)(failing(operator, "old", 2))
+    operator.on.delete(*names_of(new))(failing(operator, "new", 0))
+    with running(operator.registry, server, new):
+        create(api, new, labels={"on": "1"})
+        for number, on in enumerate("101"):
+            api.merge_patch(new.path_to("one"), {"metadata": {"labels": {"on": on}}})
+            names = [MAIN, BACKUPS] if on == "1" else [MAIN]
+            wait_until(functools.partial(has_now, api, new, names), what=f"{names} ({number})")
+            settle(seen)
+        assert turnover(seen, "one") == {MAIN: (1, 0), BACKUPS: (2, 1)}
+        delete(api, new)
+        seen.wait_for("DELETED", "one")
+    assert turnover(seen, "one") == {MAIN: (1, 1), BACKUPS: (2, 2)}
+    assert (operator.called("old"), operator.called("new")) == (1, 1)
+
+
 def test_a_version_that_is_served_no_more(
     api_server: ApiServer, caplog: pytest.LogCaptureFixture
 ) -> None:
