@@ -49,6 +49,7 @@ from ..support.servers import (
 
 OWN = ("alpha", "beta", "gamma")
 PARTS = ("one", "two")
+VERSIONS = ("v1", "v1beta1")
 FOREIGN = "third.org/controller"
 HERE = Path(__file__).parent
 
@@ -190,11 +191,20 @@ class Chaos:
     def _until_served(self) -> None:
         """Wait for what an API server tells of its resources, which comes after it is ready.
 
-        Kopf (1.45) asks for it once, when it starts, and would never hear of the resource.
+        Kopf (1.45) asks for it once, when it starts, and would never hear of a resource, or of one
+        version alone: objects that live and go meanwhile would have no cleanup of that version.
         """
-        group = f"/apis/{self.resource.api_version.partition('/')[0]}"
+        group = f"/apis/{self.resource.group}"
+
+        def all_versions(api: Api) -> bool:
+            answers = [api.get(path) for path in (group, *(f"{group}/{one}" for one in VERSIONS))]
+            if not all(answer.is_success for answer in answers):
+                return False
+            told = {one["version"] for one in answers.pop(0).json()["versions"]}
+            return {*VERSIONS} <= told and all(self.resource.plural in one.text for one in answers)
+
         with contextlib.closing(client_of(self.server)) as api:
-            wait_until(lambda: api.get(group).is_success, what=group)
+            wait_until(functools.partial(all_versions, api), what=f"all versions of {group}")
             wait_until(lambda: api.get(self.resource.path).is_success, what=self.resource.path)
 
     def _delete(self, api: Api, name: str) -> None:
