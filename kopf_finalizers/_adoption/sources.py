@@ -21,7 +21,7 @@ NAMES = ("finalizer", "progress_storage", "diffbase_storage")
 
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 # What is in one of these may be run or not.
-_CONDITIONS = (ast.If, ast.For, ast.AsyncFor, ast.While, ast.Try, ast.Match, ast.IfExp)
+_CONDITIONS = (ast.If, ast.For, ast.AsyncFor, ast.While, ast.ExceptHandler, ast.Match)
 
 
 @dataclass(frozen=True)

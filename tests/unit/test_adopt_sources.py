@@ -119,6 +119,7 @@ def test_what_only_running_it_would_tell_is_not_guessed(
         ["persistence = settings.persistence", "persistence.finalizer = 'a.io/f'"],
         ["name = 'a.io/f'", "settings.persistence.finalizer = name"],
         ["settings.persistence.finalizer: str = 'a.io/f'"],
+        ["try: settings.persistence.finalizer = 'a.io/f'", "except ValueError: raise"],
         ["setattr(settings.persistence, 'finalizer', 'a.io/f')"],
         ["x, settings.persistence.finalizer = 1, 'a.io/f'"],
         ["settings.persistence.finalizer = x = 'a.io/f'"],
@@ -137,6 +138,7 @@ def test_it_may_be_set_in_any_words(tmp_path: Path, lines: list[str]) -> None:
     "lines",
     [
         ["if settings: settings.persistence.finalizer = 'a.io/f'"],
+        ["try: pass", "except ValueError: settings.persistence.finalizer = 'a.io/f'"],
         ["settings.persistence.finalizer = 'a.io/f'", "settings.persistence.finalizer = 'b.io/f'"],
         ["settings.persistence.finalizer += 'x'"],
         ["setattr(settings.persistence, str(_), 'a.io/f')"],
