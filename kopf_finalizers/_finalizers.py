@@ -237,7 +237,8 @@ class Finalizers:
         See `add_finalizer`. A finalizer that a handler has declared with `finalizer=` needs no such
         call. One that is added by hand must be removed by hand. In a daemon or a timer it is sent
         again after a conflict, too, with the object's next event, whether that is called again or
-        has ended.
+        has ended. Kopf 1.44 ends a daemon or a timer whose patch has any function: there it needs
+        Kopf 1.45.
 
         Without a purpose it is the operator's finalizer, which Kopf puts on and takes off itself.
         It is assumed that the operator has no handlers for such objects, or one that needs that

@@ -3,9 +3,11 @@
 import functools
 import threading
 from collections.abc import Callable
+from importlib.metadata import version
 from typing import Any
 
 import kopf
+import pytest
 
 from ..support.histories import turnover
 from ..support.objects import create, delete, finalizers_now
@@ -188,6 +190,9 @@ def test_a_careless_function_of_a_handler_does_not_block_the_deletion(
     assert operator.calls == [("cleanup", 0), ("cleanup", 1)]
 
 
+@pytest.mark.skipif(
+    version("kopf").startswith("1.44."), reason="Kopf 1.44 sends no function of a daemon's patch"
+)
 def test_what_a_daemon_adds_last_is_not_lost(
     server: Server, api: Api, resource: Resource, operator: Operator
 ) -> None:
