@@ -15,7 +15,7 @@ import pytest
 from kopf_finalizers._dedicated import sent
 
 from ..support.objects import create, delete, finalizers_now
-from ..support.operators import MAIN, Operator, running
+from ..support.operators import KOPF_DEFAULT, MAIN, Operator, running
 from ..support.proxies import Asked, Fate, Proxy
 from ..support.refusals import WORDS, Refusing, quick, warnings
 from ..support.servers import JSON_PATCH, Api, Resource, Server, Watched, wait_until
@@ -103,6 +103,40 @@ def test_a_release_that_alone_is_refused_is_told_in_the_servers_words(
         refusing.is_on.clear()
         seen.wait_for("DELETED", "one", timeout=10)
     assert operator.called("ended") == 1
+
+
+@pytest.mark.parametrize("storage", ["given", "its own", "of a rename"])
+def test_storages_of_all_kinds_are_enough(
+    proxy: Proxy, api: Api, resource: Resource, seen: Watched, storage: str
+) -> None:
+    """An operator's own, prepared ones, and both places of an operator with former names."""
+    settings, options = quick(), dict[str, Any]()
+    if storage == "given":
+        options["diffbase_storage"] = kopf.AnnotationsDiffBaseStorage(prefix="acme.example.com")
+        options["progress_storage"] = kopf.StatusProgressStorage(name="acme")
+    elif storage == "its own":
+        options["storages"] = False
+        settings.persistence.progress_storage = kopf.StatusProgressStorage(name="acme")
+    else:
+        options |= {"former": [KOPF_DEFAULT], "rollout": "recognise"}
+    operator = Operator(resource, **options)
+    cleanup(operator)
+    refusing = Refusing(403)
+    refusing.is_on.set()
+    proxy.rules.append(refusing)
+    with running(operator.registry, proxy, resource, settings=settings):
+        create(api, resource)
+        wait_until(lambda: len(refusing.refused) > 2)
+        refusing.is_on.clear()
+        wait_until(lambda: operator.called("create"), timeout=10)
+        wait_until(lambda: "last-handled" in api.get(resource.path_to("one")).text)
+        refusing.refused.clear()
+        refusing.is_on.set()
+        delete(api, resource)
+        wait_until(lambda: len(refusing.refused) > 2)
+        refusing.is_on.clear()
+        seen.wait_for("DELETED", "one", timeout=10)
+    assert (operator.called("create"), operator.called("ended")) == (1, 1)
 
 
 @pytest.mark.parametrize("status", [403, 422])
