@@ -132,10 +132,13 @@ class Moves:
         if move is not None:
             move.rest()
 
-    def rest(self) -> None:
-        """The operator stops: nothing is to be done later."""
+    def rest(self) -> "list[asyncio.Task[None]]":
+        """The operator stops; returns what is being sent, and breaks off."""
+        tasks = [one.task for one in self._made.values()]
+        sending = [task for task in tasks if task is not None and not task.done()]
         for move in self._made.values():
             move.rest()
+        return sending
 
     def _look_later(self, move: _Move, pause: float) -> None:
         loop = asyncio.get_running_loop()

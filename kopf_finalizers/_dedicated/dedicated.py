@@ -11,6 +11,7 @@ sends one patch. The library takes part at two places, both public:
 * **The progress storage**, which is told how each attempt of a handler ended: `progress.py`.
 """
 
+import asyncio
 import dataclasses
 import functools
 from collections.abc import Iterable, Mapping
@@ -207,9 +208,10 @@ class DedicatedFinalizers:
             self._registries.add(registry)
 
             @kopf.on.cleanup(registry=registry, id="kopf-finalizers/written")
-            def rest(**_: Any) -> None:
-                self._written.reset()
-                self._moves.rest()
+            async def rest(**_: Any) -> None:
+                sending = [*self._written.reset(), *self._moves.rest()]
+                # Kopf closes its client after that.
+                await asyncio.gather(*sending, return_exceptions=True)
 
     def _ask_of_deletions(
         self,

@@ -174,14 +174,17 @@ class WrittenObjects:
         # How many seconds the last one was waited for that needed no help, and when it was seen.
         self._waited, self._seen_at = 0.0, 0.0
 
-    def reset(self) -> None:
-        """The operator starts, or stops."""
-        for known in (one for streams in self.known.values() for one in streams.values()):
-            known.rest()
-            if known.task is not None:
-                known.task.cancel()
+    def reset(self) -> "list[asyncio.Task[None]]":
+        """The operator starts, or stops; returns what is being sent, and breaks off."""
+        known = [one for streams in self.known.values() for one in streams.values()]
+        sending = [one.task for one in known if one.task is not None and not one.task.done()]
+        for one in known:
+            one.rest()
+        for task in sending:
+            task.cancel()
         self.known.clear()
         self._resources.clear()
+        return sending
 
     def see(
         self,

@@ -208,11 +208,11 @@ def test_nothing_is_sent_when_the_operator_has_stopped(played: Callable[..., Non
         other = deleting(BACKUPS, OWN, uid="3-4")
         see(objects, other)
         send(objects, other, *REMOVES)
-        objects.reset()
+        (sending,) = objects.reset()
         assert known is not None
-        assert known.task is not None
-        await asyncio.wait([known.task])
-        assert known.task.cancelled()
+        assert known.task is sending
+        await asyncio.wait([sending])
+        assert sending.cancelled()
 
     played(cast("Any", never), scene)
 

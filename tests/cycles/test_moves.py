@@ -121,6 +121,27 @@ def test_an_object_that_needs_no_move_is_left_alone(played: Played, how: str) ->
     assert server.asked == []
 
 
+def test_what_is_being_sent_when_the_operator_stops_is_broken_off(played: Played) -> None:
+    """Its client is closed after that."""
+    server = Server(200)
+    reached = asyncio.Event()
+
+    async def never(*_: Any, **__: Any) -> None:
+        reached.set()
+        await asyncio.sleep(60)
+
+    async def scene(moves: Moves) -> None:
+        moves.make(version(1))
+        await reached.wait()
+        (sending,) = moves.rest()
+        await asyncio.wait([sending])
+        assert sending.cancelled()
+        assert moves.rest() == []
+
+    server.patch_object = never  # type: ignore[method-assign,assignment]
+    played(server, scene)
+
+
 def test_a_refusal_is_told_and_tried_again(
     played: Played, caplog: pytest.LogCaptureFixture
 ) -> None:
