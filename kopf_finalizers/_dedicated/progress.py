@@ -141,13 +141,13 @@ class ObservedProgress(WatchedProgress):
             self._streams.hold(patch, body)
             if cycle is not None:
                 cycle.hold_declared_back(patch)
+                cycle.hold_own(patch, body, own)
                 leave_out(patch, cycle.taken, own)
         if value is not None or patch:
             self.observed.touch(body=body, patch=patch, value=value)
         if value is None:
             self._deletions.sending(body, patch)
         if value is None and cycle is not None and cycle.patch is patch:
-            cycle.hold_own(patch, body, own)
             guard_kopfs_own(patch, body, own)
             if cycle.releases_with(patch) and not self._streams.are_several(patch):
                 _move_annotations(patch)
