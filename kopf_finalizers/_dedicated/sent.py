@@ -195,11 +195,14 @@ class WrittenObjects:
         leftover: bool,
     ) -> Written | None:
         """A cycle begins: Kopf has heard of the object. None where there is nothing to remember."""
-        body, bare = kwargs["body"], _bare(kwargs["body"])
-        known = self._of(bare, kwargs["resource"]) if self.known else None
+        body = kwargs["body"]
+        if not (self.known or leftover or is_being_deleted(body)):
+            return None  # most cycles end here
+        bare = _bare(body)
+        known = self._of(bare, kwargs["resource"])
         is_remembered = leftover or is_being_deleted(bare)
         if known is None and not is_remembered:
-            return None  # most cycles end here
+            return None
         if known is not None:
             self.hear_of(known)
         if kwargs["type"] == "DELETED" or not is_remembered:
@@ -258,7 +261,7 @@ class WrittenObjects:
         bare = _bare(body)
         known = self._of(bare, cycle.resource)
         if known is None:
-            if not any(brings(fn, bare) for fn in patch.fns):
+            if not any(brings(fn, body) for fn in patch.fns):
                 return
             known = self.begin(settings, progress, cycle.resource, body, cycle.logger)
         if not patch:  # all of it was taken out for the sake of others
