@@ -6,6 +6,7 @@ Kopf's settings are set in startup handlers mostly, but also in functions that t
 """
 
 import ast
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -148,8 +149,11 @@ class Source:
                     yield replace(span, leaves_nothing=leaves_nothing)
 
     def mentions(self, names: Iterable[str], gone: Iterable[Span]) -> Iterator[Line]:
-        """Other lines that know these names."""
-        names = tuple(names)
+        """Other lines that know these names, or prefixes with their slash.
+
+        What is below a domain is another name, and what is in a version of an API, too.
+        """
+        known = re.compile(rf"(?<![\w.-])(?:{'|'.join(map(re.escape, names))})(?!v\d)")
         without = {number for span in gone for number in range(span.first, span.last + 1)}
         texts = [one.value for one in ast.walk(self.tree) if isinstance(one, ast.Expr)]
         seen = set[int]()
@@ -158,7 +162,7 @@ class Source:
                 continue
             if node in texts or node.lineno in seen | without:
                 continue
-            if any(name in node.value for name in names):
+            if known.search(node.value):
                 seen.add(node.lineno)
                 yield self.line(node)
 

@@ -220,7 +220,7 @@ class _Answer:
         """Other lines that know the names of today."""
         today = self._reading.today
         names = [*today.finalizers, *(f"{one}/" for one in today.prefixes)]
-        for source in self._reading.sources:
+        for source in self._reading.sources if names else ():
             yield from source.mentions(names, source.spans(self._names))
 
     def hints(self) -> Iterator[str]:

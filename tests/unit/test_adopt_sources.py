@@ -302,10 +302,12 @@ def test_a_startup_handler_that_does_nothing_else_goes(tmp_path: Path) -> None:
 
 def test_other_lines_that_know_the_names_are_told(tmp_path: Path) -> None:
     """Not those that go anyway, nor what is only said of them."""
-    text = f'{startup(SET)}\n"of a.io/f"\nX = ["a.io/f", "a.io/f"]\nY = "b.io/f"\n'
+    text = f'{startup(SET)}\n"of a.io/f"\nX = ["a.io/f", "a.io/f"]\nY = "b.io/f", "x.a.io/f"\n'
     source = source_of(tmp_path, text)
     found = [one.text for one in source.mentions(["a.io/f"], source.spans(NAMES))]
     assert found == ['X = ["a.io/f", "a.io/f"]']
+    versions = source_of(tmp_path, 'API = "a.io/v1beta1"\nTEAM = "a.io/team"\n')
+    assert [one.text for one in versions.mentions(["a.io/"], [])] == ['TEAM = "a.io/team"']
 
 
 def test_a_module_without_a_source_is_not_read() -> None:
