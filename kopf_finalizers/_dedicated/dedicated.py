@@ -285,6 +285,9 @@ class DedicatedFinalizers:
         own = unhidden(persistence.finalizer)
         for one in wanted:
             decide(one, seen, cycle, patch, own)
+        if self._streams.is_late(patch):
+            # A creation would undo what a cleanup has done; Kopf has the deletion here, too, soon.
+            cycle.postponed = True
         if written is not None and leftover:
             several = self._streams.are_several(patch)  # another one may need it still
             # Who has lost so often once will do so again.

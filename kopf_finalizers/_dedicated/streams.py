@@ -253,10 +253,7 @@ class Streams:
         self._stream(body, resource).answers = answers
 
     def said(self, where: kopf.Resource, handler: Hashable, seen: Seen) -> Answer:
-        """Whether those of a handler hold in another stream; None if that has not seen as much.
-
-        They may ask for what another version of the object does not have.
-        """
+        """Whether those of a handler hold in another stream; None if that has not seen as much."""
         stream = self._objects.get(_uid(seen.body), {}).get(where)
         version, deleted = _version(seen.body), seen.is_being_deleted
         if stream is None or stream.is_late(version, deleted=deleted):
@@ -375,6 +372,13 @@ class Streams:
         if cycle is None or cycle.patch() is not patch:
             return None
         return cycle.others_are_at_work if cycle.is_done and cycle.is_needed_elsewhere else None
+
+    def is_late(self, patch: kopf.Patch) -> bool:
+        """Whether another stream has seen the object being deleted, and here it is alive still."""
+        cycle = self._cycle.get()
+        if cycle is None or cycle.patch() is not patch or cycle.deleted:
+            return False
+        return any(one.has_seen_deletion for one in cycle.others.values())
 
     def leave_last_state_to_others(self, patch: kopf.Patch) -> bool:
         """Whether the last state is another stream's to keep: one that handles changes."""

@@ -159,6 +159,27 @@ def test_handlers_of_changes_in_two_streams(
     assert "on things.v1.example.com and on things.v1beta1.example.com" in warnings[0]
 
 
+def test_a_creation_in_a_stream_that_is_late(registry: kopf.OperatorRegistry) -> None:
+    """It is not called any more when the object is being deleted as another stream has seen it.
+
+    That one calls cleanups by now, and the creation would make anew what they have cleaned up.
+    """
+    calls = list[str]()
+    finalizers = Finalizers(IDENTITY, registry=registry)
+    finalizers.on.delete(*OLD, id="drop")(lambda **_: calls.append("drop"))
+    finalizers.on.create(*NEW, id="make")(lambda **_: calls.append("make"))
+    settings = kopf.OperatorSettings()
+    finalizers.apply(settings)
+    alive: dict[str, Any] = {
+        "metadata": {"name": "one", "uid": "1-5", "finalizers": [NAME]}, "spec": {},
+    }  # fmt: skip
+    deleted = {**alive, "metadata": {**alive["metadata"], "deletionTimestamp": "2030-01-01"}}
+    cycle(registry, settings, alive, resource=resource("v1beta1"))
+    cycle(registry, settings, deleted, resource=resource("v1beta1"))
+    cycle(registry, settings, alive, resource=resource("v1"))
+    assert calls == ["drop"]
+
+
 @pytest.mark.parametrize("change", ["addition", "removal"])
 def test_what_one_stream_could_not_send_is_not_sent_by_another(
     registry: kopf.OperatorRegistry, change: str
