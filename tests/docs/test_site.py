@@ -55,11 +55,13 @@ def test_the_reference_says_of_a_type_what_the_library_says(site: Path) -> None:
 
 
 def test_the_reference_shows_what_an_identity_is_made_of(site: Path) -> None:
-    """Both fields, by name, as they are given."""
+    """All fields, by name, as they are given."""
     text = text_of(site / "reference.html")
-    assert "OperatorIdentity(*, domain: str, operator: str)" in text
+    fields = "*, domain: str, operator: str, keep_finalizer: str | None = None,"
+    assert f"OperatorIdentity( {fields} )" in text
     assert "domain : OrganisationDomain" in text
     assert "operator : OperatorName" in text
+    assert "keep_finalizer : FinalizerName | None" in text
 
 
 @pytest.mark.parametrize("name", ["configure", "ensure_finalizer", "release_finalizer", "create"])
