@@ -273,7 +273,11 @@ class WrittenObjects:
         known.waiting = tuple(releases(patch, bare, own))
         known.releases = tuple(releases(patch, bare, own, for_good=True))
         known.sent_off.update(known.waiting)
-        self.look_later(known)
+        present = finalizers_of(bare)
+        declared = {name for one in cycle.wanted for name in one.finalizer.names}
+        is_held = own in present or not declared.union(known.waiting).isdisjoint(present)
+        if is_held or not is_being_deleted(bare):
+            self.look_later(known)  # else others hold it, and Kopf hears when they do not
 
     def expect(
         self,

@@ -416,6 +416,23 @@ def test_a_release_that_overtakes_is_not_sent_for_ever(
     assert ("[refused]" in caplog.text) is (asked == 6)
 
 
+@pytest.mark.parametrize(("held_by", "is_looked_at"), [(OWN, True), ("other.org/f", False)])
+def test_an_object_that_only_others_hold_is_not_looked_at_again(
+    held_by: str, is_looked_at: bool
+) -> None:
+    """It would be written every minute, for as long as they hold it, for a patch without effect."""
+    objects, body = WrittenObjects(), {**BODY, "metadata": {**BODY["metadata"]}}
+    body["metadata"]["finalizers"] = [held_by]
+
+    async def scene() -> None:
+        known = see(objects, body)
+        send(objects, body, lambda raw: None)
+        assert (known.timer is not None) is is_looked_at
+        objects.reset()
+
+    asyncio.run(scene())
+
+
 def test_a_removal_that_asks_again_does_not_overtake() -> None:
     """Whether it is wanted is asked when Kopf sends it: it may be by now."""
     objects = WrittenObjects()
