@@ -1,5 +1,6 @@
 """How `release` and `uninstall` end: ask, change the objects, and say what becomes of each."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 import click
@@ -22,15 +23,15 @@ def change_asked(
     suffix = " (server dry run)" if dry_run == "server" else ""
     if not suffix:
         confirm(question, yes=yes)
-    counts = dict[What, int]()
+    counts = Counter[What]()
 
     def tell(target: Target, outcome: Outcome) -> None:
-        counts[outcome.what] = counts.get(outcome.what, 0) + 1
+        counts[outcome.what] += 1
         click.echo(f"{target.name}: {outcome}{suffix}")
 
     ended = change_all(targets, change, tell)
     if len(targets) > 1 or not ended:
-        told = ", ".join(f"{count:,} {what}" for what, count in counts.items())
+        told = ", ".join(f"{counts[what]:,} {what}" for what in What if counts[what])
         click.echo(f"Of {counted(targets)}: {told}{suffix}.", err=True)
     if not ended:
         click.echo("Interrupted. What is not done can be done by the same command.", err=True)

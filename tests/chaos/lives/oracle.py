@@ -178,7 +178,8 @@ def _still_needed(
         if _taken_by_others(life, cleanup.finalizer, version):
             continue
         matches = cleanup.matches(body)
-        if not cleanup.purpose and cleanup.filter:
+        has_its_own = cleanup.purpose and cleanup.finalizer in finalizers_of(body)
+        if not has_its_own and cleanup.filter:
             continue  # guarded as in Kopf, which may have decided on the object as it was before
         if matches or (matches is None and name != MAIN and cleanup.filter != "change"):
             yield f"the cleanup {cleanup.id} has not ended"
