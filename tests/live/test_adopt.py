@@ -70,18 +70,28 @@ def adopted(server: Server, api: Api, resource: Resource, tmp_path: Path) -> Ado
     return Adopted(server, api, resource, tmp_path)
 
 
+CASES: dict[str, tuple[str, str, tuple[str, ...]]] = {
+    "default names": ("", KOPFS, IDENTITY),
+    "another with the same names": ("", KOPFS, (*IDENTITY, "--shared")),
+    "own names": (OWN, "acme.example.com/finalizer", IDENTITY),
+    "two places": (TWO_PLACES, "acme.example.com/finalizer", IDENTITY),
+    "keeps its name": (KEEPS, NEW, ()),
+    "in the status": (STATUS, KOPFS, IDENTITY),
+    "own storages": (OWN_STORAGE, "acme.example.com/finalizer", IDENTITY),
+    "no finalizer": ("", "", IDENTITY),
+}
+# A whole walk takes some ten seconds: what a server has to do with it is the same in all of them.
+ON = {"in-process": [*CASES], "kube-apiserver": ["two places", "in the status", "own storages"]}
+
+
 @pytest.mark.parametrize(
-    ("settings", "former", "options"),
+    ("server", "settings", "former", "options"),
     [
-        pytest.param("", KOPFS, IDENTITY, id="default names"),
-        pytest.param("", KOPFS, (*IDENTITY, "--shared"), id="another with the same names"),
-        pytest.param(OWN, "acme.example.com/finalizer", IDENTITY, id="own names"),
-        pytest.param(TWO_PLACES, "acme.example.com/finalizer", IDENTITY, id="two places"),
-        pytest.param(KEEPS, NEW, (), id="keeps its name"),
-        pytest.param(STATUS, KOPFS, IDENTITY, id="in the status"),
-        pytest.param(OWN_STORAGE, "acme.example.com/finalizer", IDENTITY, id="own storages"),
-        pytest.param("", "", IDENTITY, id="no finalizer"),
+        pytest.param(server, *CASES[case], id=f"{server}-{case}")
+        for server, cases in ON.items()
+        for case in cases
     ],
+    indirect=["server"],
 )
 def test_an_operator_goes_through_the_releases_that_are_printed(
     adopted: Adopted, settings: str, former: str, options: tuple[str, ...]
