@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,6 +16,7 @@ import kopf
 
 from kopf_finalizers import Finalizers, configure
 
+from .loops import until_disconnected
 from .servers import Resource, Server
 
 MAIN = "mycompany.com/db-operator"
@@ -84,7 +84,7 @@ def running(
                 ready_flag=ready,
             )
         finally:
-            await _until_disconnected()
+            await until_disconnected()
 
     def run() -> None:
         try:
@@ -106,22 +106,6 @@ def running(
             assert not thread.is_alive(), "the operator has not stopped"
     if failures:
         raise failures[0]
-
-
-async def _until_disconnected() -> None:
-    """Let the event loop close its TLS connections: aiohttp does not wait for that itself.
-
-    It knows nothing of one that was still being made when its session was closed, either. That is
-    broken off here, as the end of a process would do: else the garbage collector does it, with a
-    warning in the middle of some later test.
-    """
-    loop: Any = asyncio.get_running_loop()
-    deadline = time.monotonic() + 2
-    while len(loop._selector.get_map()) > 1 and time.monotonic() < deadline:  # noqa: ASYNC110
-        await asyncio.sleep(0.005)
-    for transport in list(loop._transports.values()):
-        transport.abort()
-    await asyncio.sleep(0)
 
 
 class OperatorProcess:

@@ -19,6 +19,7 @@ from typing import Any, Self
 import aiohttp
 from aiohttp import web
 
+from .loops import until_disconnected
 from .servers import Server, kubeconfig_of
 
 _HOP_BY_HOP = {"connection", "content-length", "host", "transfer-encoding", "content-encoding"}
@@ -121,6 +122,7 @@ class Proxy:
             started.set_result((asyncio.get_running_loop(), stop, runner.addresses[0][1]))
             await stop.wait()
             await runner.cleanup()
+        await until_disconnected()
 
     async def _answer(self, incoming: web.Request) -> web.StreamResponse:
         body = await incoming.read()
