@@ -51,3 +51,17 @@ def test_a_cleanup_that_removes_its_own_finalizer_is_over_when_it_has_succeeded(
     assert operator.cycle(deleting(OTHER, BACKUPS, OWN)).finalizers() == [OTHER]
     (_, error) = messages(caplog, logging.ERROR)  # the first one is that of the attempt
     assert "cleanup declares it" in error
+
+
+def test_what_no_handler_declares_is_removed_by_hand(caplog: pytest.LogCaptureFixture) -> None:
+    """Also on a resource where others are declared."""
+    operator = Operator()
+    operator.on.create("things", finalizer="backups")(operator.handler("create"))
+
+    @operator.finalizers.on.event("things")
+    def release(patch: kopf.Patch, **_: Any) -> None:
+        remove_finalizer(patch, f"{OWN}.by-hand")
+
+    body = operator.step(operator.step(alive(OTHER, f"{OWN}.by-hand")))
+    assert body["metadata"]["finalizers"] == [OTHER, BACKUPS]
+    assert messages(caplog, logging.ERROR) == []
