@@ -48,6 +48,17 @@ def metadata_of(body: Mapping[str, Any]) -> Mapping[str, Any]:
     return metadata
 
 
+def uid_of(body: Mapping[str, Any]) -> str:
+    """What an object is known by, whatever comes later under its name."""
+    return str(metadata_of(body).get("uid"))
+
+
+def name_of(body: Mapping[str, Any]) -> str:
+    """What an object is called in messages: its namespace, if it has one, and its name."""
+    metadata = metadata_of(body)
+    return "/".join(filter(None, [metadata.get("namespace"), metadata.get("name")]))
+
+
 def edited(
     body: Mapping[str, Any], *, add: str | None = None, remove: Collection[str] = ()
 ) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import kopf
 
-from ._bodies import metadata_of
+from ._bodies import metadata_of, name_of
 from ._settings import logger
 
 
@@ -39,9 +39,7 @@ def smallest_write(
 
 def logger_of(body: Mapping[str, Any]) -> kopf.Logger:
     """A logger that says of which object it speaks, as Kopf's do."""
-    metadata = metadata_of(body)
-    name = "/".join(filter(None, [metadata.get("namespace"), metadata.get("name")]))
-    return _Named(logger, {"name": name})
+    return _Named(logger, {"name": name_of(body)})
 
 
 class _Named(logging.LoggerAdapter[logging.Logger]):

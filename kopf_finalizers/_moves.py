@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 
 import kopf
 
-from ._bodies import metadata_of
+from ._bodies import metadata_of, name_of
 from ._kopf import RefusedError, find_resource, patch_object
 from ._later import logger_of, small, smallest_write
 from ._settings import logger
@@ -73,7 +73,6 @@ class Moves:
         """
         if not self.is_younger(body):
             return
-        metadata = body["metadata"]
         for name in former:
             told = (str(body.get("apiVersion")), str(body.get("kind")), name)
             if told not in self._told:
@@ -85,7 +84,7 @@ class Moves:
                     " makes them, a chart, GitOps or code, write the new name; code of this"
                     " operator finds it in finalizers.written. [born-former]",
                     *told,
-                    "/".join(filter(None, [metadata.get("namespace"), metadata.get("name")])),
+                    name_of(body),
                     written,
                 )
 

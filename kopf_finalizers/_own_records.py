@@ -20,15 +20,13 @@ import kopf
 
 from ._bodies import is_being_deleted
 from ._paths import take
+from ._records_of_others import KOPFS_KEY
 from ._whole_list import hold_whole_list_back
 
 _Whose: TypeAlias = Literal["its own", "its name's", "another's"]
 
 OWNER = "records-of"
 """What the annotation is called, under the prefix."""
-
-STATE = "last-handled-configuration"
-"""What Kopf calls that of the last state."""
 
 MARKER = "kopf-managed"
 """What Kopf calls the mark of a prefix that is an operator's."""
@@ -104,7 +102,9 @@ class OwnProgress(kopf.AnnotationsProgressStorage):
         state: What the last state is called, under the same prefix.
     """
 
-    def __init__(self, prefix: str, look_at: Callable[[str], None], *, state: str = STATE) -> None:
+    def __init__(
+        self, prefix: str, look_at: Callable[[str], None], *, state: str = KOPFS_KEY
+    ) -> None:
         super().__init__(prefix=prefix, v1=False)
         self._owner = _Owner(self, state)
         self._look_at = look_at

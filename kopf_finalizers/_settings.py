@@ -15,7 +15,7 @@ from typing import Any, Protocol, Self, cast
 
 import kopf
 
-from ._bodies import finalizers_of, metadata_of
+from ._bodies import finalizers_of, metadata_of, name_of
 from ._errors import ConfigurationError
 from ._handler_ids import can_be_kept, refusal_of
 from ._identity import OperatorIdentity
@@ -204,8 +204,6 @@ class DefaultMarker:
         if resource in self._warned:
             return
         self._warned.add(resource)
-        metadata = body["metadata"]
-        name = "/".join(filter(None, [metadata.get("namespace"), metadata.get("name")]))
         logger.warning(
             "Objects of %s %s carry Kopf's default finalizer, %s, and nothing of this operator, %s"
             " (%s is one). If another operator put it there, nothing is wrong. If an earlier"
@@ -215,7 +213,7 @@ class DefaultMarker:
             *resource,
             KOPF_FINALIZER,
             self._identity.finalizer,
-            name,
+            name_of(body),
         )
 
 

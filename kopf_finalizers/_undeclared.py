@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from ._bodies import finalizers_of, is_being_deleted, metadata_of
+from ._bodies import finalizers_of, is_being_deleted, name_of
 from ._identity import OperatorIdentity
 from ._settings import logger
 
@@ -37,11 +37,10 @@ class Undeclared:
             if (kind, name) in self._warned:
                 continue
             self._warned.add((kind, name))
-            metadata = metadata_of(body)
             logger.warning(
                 "No handler declares %s, which is on %s %s, and the object is being deleted: it"
                 " hangs until somebody takes that off. [undeclared]",
                 name,
                 kind,
-                "/".join(filter(None, [metadata.get("namespace"), metadata.get("name")])),
+                name_of(body),
             )

@@ -16,7 +16,7 @@ from typing import Any, cast
 
 import kopf
 
-from ._bodies import finalizers_of, is_being_deleted
+from ._bodies import finalizers_of, is_being_deleted, name_of
 from ._errors import ConfigurationError
 from ._kopf import answered, parts_on_object
 from ._moves import Moves
@@ -157,11 +157,10 @@ class UnknownStates:
         if resource in self._warned:
             return
         self._warned.add(resource)
-        metadata = body["metadata"]
         told = (
             *resource,
             finalizer,
-            "/".join(filter(None, [metadata.get("namespace"), metadata.get("name")])),
+            name_of(body),
             ", ".join([*states, *progress]),
             _said(states, progress),
         )

@@ -11,7 +11,7 @@ from typing import Any
 
 import kopf
 
-from .._bodies import metadata_of
+from .._bodies import uid_of
 from .._changes import Change
 
 
@@ -23,24 +23,20 @@ class Pending:
 
     def note(self, change: Change, body: Mapping[str, Any]) -> None:
         """It is about to be sent, or to turn out to be needless."""
-        changes = self._known.setdefault(_uid_of(body), {})
+        changes = self._known.setdefault(uid_of(body), {})
         changes.pop(change.name, None)  # the last one counts, and goes last
         changes[change.name] = change
 
     def take_up(self, patch: kopf.Patch, body: kopf.Body) -> None:
         """Have a cycle send what did not come through; from then on it is the cycle's."""
         if self._known:
-            changes = self._known.pop(_uid_of(body), {}).values()
+            changes = self._known.pop(uid_of(body), {}).values()
             patch.fns.extend(change for change in changes if change.has_effect(body))
 
     def forget(self, body: kopf.Body) -> None:
         """The object has gone."""
-        self._known.pop(_uid_of(body), None)
+        self._known.pop(uid_of(body), None)
 
     def reset(self) -> None:
         """The operator starts, or stops."""
         self._known.clear()
-
-
-def _uid_of(body: Mapping[str, Any]) -> str:
-    return str(metadata_of(body).get("uid"))

@@ -34,7 +34,7 @@ from typing import Any
 
 import kopf
 
-from .._bodies import finalizers_of, is_being_deleted, metadata_of
+from .._bodies import finalizers_of, is_being_deleted, metadata_of, uid_of
 from .._changes import Finalizer
 from .._kopf import RefusedError, find_resource, patch_object
 from .._later import small, smallest_write
@@ -436,8 +436,3 @@ class WrittenObjects:
 def _bare(body: Mapping[str, Any]) -> Mapping[str, Any]:
     """The metadata alone, to be read often: Kopf's view of a body looks each value up anew."""
     return {"metadata": metadata_of(body)}
-
-
-def uid_of(body: Mapping[str, Any]) -> str:
-    """What an object is known by."""
-    return str(metadata_of(body).get("uid"))

@@ -37,7 +37,7 @@ from typing import Any
 
 import kopf
 
-from .._bodies import is_being_deleted, metadata_of
+from .._bodies import is_being_deleted, metadata_of, uid_of
 from .._changes import has_effect, wake_up
 from .._kopf import (
     answered,
@@ -206,7 +206,7 @@ class Streams:
         return False
 
     def _stream(self, body: kopf.Body, resource: kopf.Resource) -> _Stream:
-        streams = self._objects.setdefault(_uid(body), {})
+        streams = self._objects.setdefault(uid_of(body), {})
         if resource not in streams:
             streams[resource] = self._new(resource, bool(self._needs_of(resource)))
         return streams[resource]
@@ -243,7 +243,7 @@ class Streams:
         """The resources in whose streams an object has been seen; this one is the first."""
         if not self._objects:
             return (resource,)
-        known = self._objects.get(_uid(body), {})
+        known = self._objects.get(uid_of(body), {})
         return (resource, *(one for one in known if one != resource))
 
     def say(
@@ -254,7 +254,7 @@ class Streams:
 
     def said(self, where: kopf.Resource, handler: Hashable, seen: Seen) -> Answer:
         """Whether those of a handler hold in another stream; None if that has not seen as much."""
-        stream = self._objects.get(_uid(seen.body), {}).get(where)
+        stream = self._objects.get(uid_of(seen.body), {}).get(where)
         version, deleted = _version(seen.body), seen.is_being_deleted
         if stream is None or stream.is_late(version, deleted=deleted):
             return None
@@ -272,11 +272,11 @@ class Streams:
             return
         body, resource, patch = kwargs["body"], kwargs["resource"], kwargs["patch"]
         mine = self._stream(body, resource)
-        streams = self._objects[_uid(body)]
+        streams = self._objects[uid_of(body)]
         if kwargs["type"] == "DELETED":
             del streams[resource]
             if not streams:
-                del self._objects[_uid(body)]
+                del self._objects[uid_of(body)]
             return
         seen_in = {where: one for where, one in streams.items() if where != resource}
         if seen_in:
@@ -434,11 +434,6 @@ class _SharedDiffBase(kopf.MultiDiffBaseStorage):
         """Keep a state as handled, unless that is for others to say."""
         if not self._streams.leave_last_state_to_others(patch):
             super().store(body=body, patch=patch, essence=essence)
-
-
-def _uid(body: kopf.Body) -> str:
-    """What an object is known by, as Kopf knows it."""
-    return str(body["metadata"].get("uid", ""))
 
 
 def _version(body: Mapping[str, Any]) -> str:
